@@ -1,0 +1,70 @@
+# Every check runs the same way by hand, in the pre-commit hook and in CI: through these targets.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check check-deployment chaos fuzz up down stack stack-down lock clean
+
+demo: .venv/runtime
+	@$(BIN)/python scripts/demo.py
+
+test: .venv/dev
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: .venv/dev
+	$(BIN)/python scripts/check_compatibility.py
+	$(BIN)/python scripts/generate_types.py --check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory check-deployment
+
+# Renders the compose files and lints the workflow; needs no engine. CI fails where it cannot.
+KRAFT := docker-compose.yaml:docker-compose.kraft.yaml
+check-deployment:
+	@if docker compose version >/dev/null 2>&1; then \
+	  for files in docker-compose.yaml $(KRAFT) $(KRAFT):docker-compose.cluster.yaml; do \
+	    COMPOSE_FILE=$$files docker compose config --quiet || exit 1; done; \
+	else echo "not checked: the compose files; install Docker's compose plugin"; test -z "$$CI"; fi
+	@if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12; \
+	else echo "not checked: the workflows; install Go"; test -z "$$CI"; fi
+
+up:
+	@$(PYTHON) scripts/up.py
+
+down:
+	docker compose down
+
+# Eleven minutes of killing; CI has a short run of it among its tests. CHAOS_SEED=2 chooses other moments.
+chaos: .venv/dev
+	CHAOS=long $(BIN)/pytest tests/chaos
+
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz
+
+stack: .venv/runtime
+	@$(BIN)/python -m stack.local up
+
+stack-down: .venv/runtime
+	@$(BIN)/python -m stack.local down
+
+# What the product needs, and no more; .venv/dev adds what tests and checks need.
+.venv/runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+UV_COMPILE := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+lock:
+	$(UV_COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(UV_COMPILE) --group build -o requirements/build.txt
+	$(UV_COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+
+clean: stack-down
+	rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis

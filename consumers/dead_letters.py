@@ -1,0 +1,119 @@
+"""Looks at dead letters and replays them: `python -m consumers.dead_letters list|show|replay`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastavro.schema import parse_schema
+
+from consumers.letters import DeadLetters, Letter, headers_of, read_letters, replay_letters
+from contract.codec import resolve
+from contract.errors import PipelineError, Reason, SettingError, TopicError
+from contract.lookups import schema_text
+from contract.subjects import Subject, load_contract
+from runtime.clients import registry_client
+from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.settings import Settings
+
+_FRAME_BYTES = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; exit 1 when no letter is the one that was asked for."""
+    parser = create_parser("dead_letters", __doc__ or "", "python -m consumers.dead_letters list")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|replay")
+    counted = actions.add_parser("list", help="count the letters of each consumer by reason")
+    counted.add_argument("consumer", nargs="?", help="only this one's")
+    shown = actions.add_parser("show", help="show one letter, its bytes, and what the schema makes of them")
+    shown.add_argument("consumer")
+    shown.add_argument("offset", type=int, help="of the letter in its topic")
+    replayed = actions.add_parser("replay", help="give letters to their consumer, and to no other, once more")
+    replayed.add_argument("consumer")
+    replayed.add_argument("--reason", choices=[*Reason], help="only letters of this reason")
+    replayed.add_argument("--offset", type=int, action="append", help="only this letter; may be given again")
+    return run_command(parser, run, arguments)
+
+
+def run(flags: Namespace, settings: Settings) -> int:
+    """Do what was asked for, and give the exit code."""
+    subjects = list(load_contract(settings.schemas_dir).subjects.values())
+    owned = [(subject, group) for subject in subjects for group in subject.readers if flags.consumer in {None, group}]
+    if not owned:
+        known = ", ".join(sorted({group for subject in subjects for group in subject.readers}))
+        raise SettingError(f"{flags.consumer} is no consumer that subjects.yaml knows; there are {known}")
+    actions = {"list": _list, "show": _show, "replay": _replay}
+    codes = [actions[flags.action](flags, settings, subject, group) for subject, group in owned]
+    return OK if OK in codes else FAILED
+
+
+def _list(_flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
+    topic = DeadLetters(settings, subject, group).topic
+    try:
+        counts = Counter(letter.reason for letter in read_letters(settings, topic))
+    except TopicError:
+        counts = Counter()  # its consumer makes the topic when it starts for the first time
+    print(f"{topic}: {counts.total()} letters")
+    for reason, count in counts.most_common():
+        print(f"  {reason:<16} {count:>8}")
+    return OK
+
+
+def _show(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
+    topic = DeadLetters(settings, subject, group).topic
+    for letter in read_letters(settings, topic):
+        if letter.offset == flags.offset:
+            _print_letter(letter, settings, subject.version(subject.readers[group]).schema)
+            return OK
+    print(f"{topic} has no letter at offset {flags.offset}", file=sys.stderr)
+    return FAILED
+
+
+def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
+    letters = DeadLetters(settings, subject, group)
+    count = replay_letters(settings, _chosen(flags, read_letters(settings, letters.topic)), letters.replays)
+    print(f"{count} letters replayed to {letters.replays}, which {group} alone reads")
+    return OK if count else FAILED
+
+
+def _chosen(flags: Namespace, letters: Iterator[Letter]) -> Iterator[Letter]:
+    for letter in letters:
+        if flags.reason in {None, letter.reason} and (flags.offset is None or letter.offset in flags.offset):
+            yield letter
+
+
+def _print_letter(letter: Letter, settings: Settings, reader: Any) -> None:
+    value = letter.message.value() or b""
+    print(f"letter      {letter.offset}")
+    print(f"was at      {letter.topic} partition {letter.partition} offset {letter.original_offset}")
+    print(f"reason      {letter.reason}: {ascii(letter.sentence)[1:-1]}")
+    print(f"key         {letter.message.key()!r}")
+    for name, content in headers_of(letter.message):
+        print(f"header      {ascii(name)[1:-1]} = {content!r}")
+    for start in range(0, len(value), 16):
+        part = value[start : start + 16]
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)  # noqa: PLR2004 - ASCII that prints
+        print(f"{start:08x}    {part.hex(' '):<48}{text}")
+    print(f"as schema   {_read_anyhow(value, settings, reader)}")
+
+
+def _read_anyhow(value: bytes, settings: Settings, reader: Any) -> str:
+    """Say what the schema named in the bytes makes of them, limits aside."""
+    schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
+    if len(value) < _FRAME_BYTES or value[0] != 0:
+        return "nothing: they are not framed"
+    try:
+        text = schema_text(registry_client(settings), schema_id)
+        if text is None:
+            return f"nothing: the registry knows no schema of id {schema_id}"
+        return ascii(resolve(value, parse_schema(json.loads(text)), parse_schema(reader), start=_FRAME_BYTES))
+    except PipelineError as error:
+        return f"nothing: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

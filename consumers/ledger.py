@@ -1,0 +1,337 @@
+"""Records each record exactly once: rows, next offsets and the length of the log in one transaction.
+
+The ledger, not the group's committed offset, is the truth about what has been recorded. Its text log is derived from
+it: cut to the committed length at start, rebuilt where it is shorter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self
+
+import msgspec
+
+from consumers.batches import Batch, Received
+from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
+from contract.records import R
+from runtime.topics import Topic
+
+FORMAT = 1
+"""Raised with every change of the tables; a ledger of a newer format is refused."""
+
+_TABLES = """
+CREATE TABLE ledger (
+    id TEXT NOT NULL,               -- the mark that it leaves beside the group's committed offsets
+    name TEXT NOT NULL,             -- of the table of rows
+    topic TEXT NOT NULL,
+    topic_id TEXT NOT NULL,
+    cluster_id TEXT NOT NULL,
+    log_bytes INTEGER NOT NULL      -- how much of log.txt belongs to it
+);
+CREATE TABLE partitions (partition INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL);
+CREATE TABLE {table} (
+    line INTEGER PRIMARY KEY,       -- of the log, from 1
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    published_ms INTEGER NOT NULL,  -- milliseconds since 1970, by the producer
+    recorded_ms INTEGER NOT NULL,   -- the same, by the ledger
+    identity TEXT NOT NULL,         -- empty in records of versions that have none
+    record TEXT NOT NULL            -- JSON, so that a new field needs no migration
+);
+CREATE UNIQUE INDEX {table}_place ON {table} (partition, offset);
+CREATE UNIQUE INDEX {table}_identity ON {table} (identity) WHERE identity <> '';
+-- Sent again under an identity that is recorded: where it was, and the line that it repeats.
+CREATE TABLE duplicates (partition INTEGER, offset INTEGER, line INTEGER NOT NULL, PRIMARY KEY (partition, offset));
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one batch added."""
+
+    rows: int
+    duplicates: int
+
+
+class Ledger(Generic[R]):
+    """A SQLite ledger and its text log in one directory, held by one process at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        topic: Topic,
+        record: type[R],
+        identity: str | None,
+        line: Callable[[R], str],
+        table: str,
+    ) -> None:
+        """Open or make `ledger.db` and `log.txt`; `line` gives a record's line of the log.
+
+        Raises LedgerError when another process holds it, it is of another topic or cluster, or newer than this code,
+        and Unavailable when the disk does not let it be opened.
+        """
+        self._record = record
+        self._decoder = msgspec.json.Decoder(record)
+        self._identity = identity
+        self._line = line
+        self._table = table
+        self._next: dict[int, int] = {}
+        self._path = directory / "ledger.db"
+        self._log_path = directory / "log.txt"
+        with _disk(self._path), ExitStack() as opened:
+            directory.mkdir(parents=True, exist_ok=True)
+            opened.callback(os.close, lock_directory(directory))
+            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
+            opened.callback(self._db.close)
+            self._prepare(topic)
+            with self._transaction():
+                self._repair_log()
+            self._log_path.touch()
+            self._opened = opened.pop_all()
+
+    def resume(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """Give the next offset of each of these partitions; one that has none yet is left out."""
+        with _disk(self._path):
+            self._db.executemany("INSERT OR IGNORE INTO partitions VALUES (?, 0)", [(number,) for number in partitions])
+            known = dict(self._db.execute("SELECT partition, next_offset FROM partitions"))
+        self._next |= {partition: known[partition] for partition in partitions}
+        return {partition: known[partition] for partition in partitions if known[partition]}
+
+    def record(self, batch: Batch[R]) -> Recorded:
+        """Record a batch and its offsets, whole or not at all; what is recorded already is passed over.
+
+        Raises Rejected for records whose identity is recorded with another content, Overtaken when somebody else has
+        recorded these offsets, and Unavailable when the disk or another process keeps it from being written.
+        """
+        with _disk(self._path), self._transaction():
+            self._advance(batch.next_offsets)
+            log_bytes = self._repair_log()
+            new, duplicates = self._insert(batch.records)
+            self._append("".join(f"{self._line(received.value)}\n" for received in new).encode(), log_bytes)
+        for partition, next_offset in batch.next_offsets.items():
+            self._next[partition] = max(next_offset, self._next[partition])
+        return Recorded(len(new), duplicates)
+
+    def close(self) -> None:
+        """Close the database and let another process have the directory."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Give the ledger."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _advance(self, next_offsets: Mapping[int, int]) -> None:
+        """Move each partition on from where this process left it, and nobody else."""
+        for partition, next_offset in next_offsets.items():
+            expected = self._next[partition]
+            changed = self._db.execute(
+                "UPDATE partitions SET next_offset = ? WHERE partition = ? AND next_offset = ?",
+                (max(next_offset, expected), partition, expected),
+            ).rowcount
+            if not changed:
+                raise Overtaken(f"{self._path}: somebody else has recorded partition {partition} past {expected}")
+
+    def _insert(self, records: Collection[Received[R]]) -> tuple[Collection[Received[R]], int]:
+        """Give the records that are rows now, and the number of duplicates among the others."""
+        now = time.time_ns() // 1_000_000
+        (before,) = self._db.execute(f"SELECT coalesce(max(line), 0) FROM {self._table}").fetchone()
+        rows = [
+            (
+                received.partition,
+                received.offset,
+                received.timestamp,
+                now,
+                self._identity_of(received),
+                msgspec.json.encode(received.value).decode(),
+            )
+            for received in records
+        ]
+        inserted = self._db.executemany(
+            f"INSERT INTO {self._table} (partition, offset, published_ms, recorded_ms, identity, record) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            rows,
+        ).rowcount
+        return (records, 0) if inserted == len(rows) else self._sort_out(records, before)
+
+    def _append(self, text: bytes, log_bytes: int) -> None:
+        """Put lines on the disk, behind what belongs to the ledger; the transaction is not committed before."""
+        try:
+            # Unbuffered: what a full disk refused must not be written later, behind the ledger's back.
+            with self._log_path.open("ab", buffering=0) as log:
+                unwritten = memoryview(text)
+                while unwritten:
+                    unwritten = unwritten[log.write(unwritten) :]
+                os.fsync(log.fileno())
+            self._db.execute("UPDATE ledger SET log_bytes = ?", (log_bytes + len(text),))
+        except BaseException:
+            # While the transaction still keeps everybody else from the log; if this fails, the next one does it.
+            with suppress(OSError):
+                os.truncate(self._log_path, log_bytes)
+            raise
+
+    def _sort_out(self, records: Collection[Received[R]], before: int) -> tuple[list[Received[R]], int]:
+        """Give the records that became rows after line `before`, and note and count the others' repeated identities.
+
+        A place that is recorded already is passed over; a known identity with other content is Rejected.
+        """
+        new: list[Received[R]] = []
+        duplicates = 0
+        refused: dict[tuple[int, int], str] = {}
+        last = before
+        for received in records:
+            place = (received.partition, received.offset)
+            row = self._find("partition = ? AND offset = ?", place)
+            if row is not None:
+                if row[0] > last:
+                    new.append(received)
+                    last = row[0]
+                continue
+            identity = self._identity_of(received)
+            line, content = self._find("identity = ? AND identity <> ''", (identity,)) or (0, "")
+            if content and self._read(content) == received.value:
+                self._db.execute("INSERT OR IGNORE INTO duplicates VALUES (?, ?, ?)", (*place, line))
+                duplicates += 1
+            else:
+                refused[place] = f"{self._identity} {identity!r} is recorded in line {line} with another content"
+        if refused:
+            raise Rejected(refused)
+        return new, duplicates
+
+    def _find(self, where: str, values: tuple[object, ...]) -> tuple[int, str] | None:
+        query = f"SELECT line, record FROM {self._table} WHERE {where}"
+        found: tuple[int, str] | None = self._db.execute(query, values).fetchone()
+        return found
+
+    def _read(self, content: str) -> R | None:
+        """Give a recorded record as the version of today; None when it has what this version no longer knows."""
+        try:
+            return self._decoder.decode(content)
+        except msgspec.ValidationError:
+            return None
+
+    def _identity_of(self, received: Received[R]) -> str:
+        return getattr(received.value, self._identity) if self._identity else ""
+
+    def _prepare(self, topic: Topic) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        ours = (topic.name, topic.id, topic.cluster_id)
+        with self._transaction():
+            if refuse_newer(self._path, self._db) == 0:
+                for statement in _TABLES.format(table=self._table).split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)", (uuid.uuid4().hex, self._table, *ours))
+                self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            theirs = self._db.execute("SELECT topic, topic_id, cluster_id FROM ledger").fetchone()
+            if theirs != ours:
+                raise LedgerError(
+                    f"{self._path} belongs to topic {theirs[0]} ({theirs[1]}) of cluster {theirs[2]}; this is "
+                    f"{topic.name} ({topic.id}) of cluster {topic.cluster_id}, where its offsets mean nothing; "
+                    "set DATA_DIR to another directory, or connect to that cluster"
+                )
+            self._make_view()
+            (self.id,) = self._db.execute("SELECT id FROM ledger").fetchone()
+
+    def _make_view(self) -> None:
+        """Show the record's fields as columns, those that it has in this version."""
+        view = f"{self._table}_by_field"
+        fields = "".join(f", json_extract(record, '$.{name}') AS \"{name}\"" for name in self._record.__struct_fields__)
+        self._db.execute(f"DROP VIEW IF EXISTS {view}")
+        self._db.execute(
+            f"CREATE VIEW {view} AS SELECT line, (SELECT topic FROM ledger) AS topic, partition, offset, published_ms, "
+            f"recorded_ms{fields} FROM {self._table}"
+        )
+
+    def _repair_log(self) -> int:
+        """Make the log what the ledger says it is, without reading it; give its length in bytes.
+
+        Before each batch, too: a failed commit, a crash, or somebody's hand may have left it longer or shorter.
+        """
+        (log_bytes,) = self._db.execute("SELECT log_bytes FROM ledger").fetchone()
+        size = self._log_path.stat().st_size if self._log_path.exists() else 0
+        if size > log_bytes:
+            os.truncate(self._log_path, log_bytes)
+        elif size < log_bytes:
+            return self._rebuild_log()
+        return int(log_bytes)
+
+    def _rebuild_log(self) -> int:
+        decode = self._decoder.decode
+        new = self._log_path.with_suffix(".rebuilt")
+        with new.open("wb") as file:
+            for (record,) in self._db.execute(f"SELECT record FROM {self._table} ORDER BY line"):
+                file.write(f"{self._line(decode(record))}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+            log_bytes = file.tell()
+        new.replace(self._log_path)
+        self._db.execute("UPDATE ledger SET log_bytes = ?", (log_bytes,))
+        return log_bytes
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def refuse_newer(path: Path, db: sqlite3.Connection) -> int:
+    """Give the format of a ledger, 0 for an empty one; raises LedgerError when it is from the future."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > FORMAT:
+        raise LedgerError(f"{path} was written by a newer release (format {found}, this one knows {FORMAT})")
+    return int(found)
+
+
+def lock_directory(directory: Path) -> int:
+    """Take the directory for this process, until the descriptor is closed or the process ends."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 100).decode("utf-8", "replace").strip() or "another process"
+        os.close(descriptor)
+        raise LedgerError(f"{directory} is held by {holder}; stop it, or set DATA_DIR to another directory") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+    return descriptor
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into this project's errors."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable(f"{path} cannot be written: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{path} is damaged or no ledger: {error}") from None
+    except OSError as error:
+        raise StorageUnavailable(f"{error.filename or path} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    from consumers.ledger_command import main
+
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Looks into a ledger and checks it beside the topic: `python -m consumers.ledger`."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumers.ledger import lock_directory, refuse_newer
+from consumers.letters import DeadLetters, read_letters
+from consumers.source import BATCH
+from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError, Unavailable
+from contract.subjects import Subject, load_contract
+from runtime.clients import broker_error, cluster_metadata, common_properties, make_client
+from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; exit 1 when `verify` finds that something is missing."""
+    parser = create_parser("ledger", __doc__ or "", "python -m consumers.ledger verify")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="summary|export|verify|skip|adopt")
+    actions.add_parser("summary", help="count rows and duplicates, and show the next offsets")
+    exported = actions.add_parser("export", help="write every row to standard output, in the order of recording")
+    exported.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
+    actions.add_parser("verify", help="check that each offset of the topic is a row, a duplicate or a dead letter")
+    skipped = actions.add_parser("skip", help="go on at an offset, accepting that what is before it is lost")
+    skipped.add_argument("partition", type=int)
+    skipped.add_argument("offset", type=int)
+    adopted = actions.add_parser("adopt", help="let this ledger follow another one that its consumer group had before")
+    adopted.add_argument("group")
+    return run_command(parser, run, arguments)
+
+
+def run(flags: Namespace, settings: Settings) -> int:
+    """Do what was asked for, and give the exit code."""
+    actions = {"summary": _summary, "export": _export, "verify": _verify, "skip": _skip, "adopt": _adopt}
+    with _open(settings.data_dir, write=flags.action == "skip") as books:
+        return actions[flags.action](flags, settings, books)
+
+
+@dataclass(frozen=True)
+class _Books:
+    """An open ledger: its database, the name of its table, its mark and its topic."""
+
+    db: sqlite3.Connection
+    table: str
+    id: str
+    topic: str
+
+    def one(self, query: str, *values: object) -> int:
+        return int(self.db.execute(query.format(table=self.table), values).fetchone()[0])
+
+
+@contextmanager
+def _open(directory: Path, *, write: bool) -> Iterator[_Books]:
+    path = directory / "ledger.db"
+    if not path.exists():
+        raise LedgerError(f"there is no ledger at {path}; set DATA_DIR to where its consumer keeps it")
+    lock = lock_directory(directory) if write else None
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode={'rw' if write else 'ro'}", uri=True, timeout=5)) as db:
+            refuse_newer(path, db)
+            yield _Books(db, *db.execute("SELECT name, id, topic FROM ledger").fetchone())
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable(f"{path} cannot be read: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{path} is damaged or no ledger: {error}") from None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _summary(_flags: Namespace, _settings: Settings, books: _Books) -> int:
+    print(f"topic        {books.topic}")
+    print(f"{books.table:<12} {books.one('SELECT count(*) FROM {table}')}")
+    print(f"duplicates   {books.one('SELECT count(*) FROM duplicates')}")
+    for partition, next_offset in books.db.execute("SELECT partition, next_offset FROM partitions ORDER BY partition"):
+        print(f"partition    {partition}, next offset {next_offset}")
+    return OK
+
+
+def _export(flags: Namespace, _settings: Settings, books: _Books) -> int:
+    query = "SELECT partition, offset, published_ms, recorded_ms, record FROM {table} ORDER BY line"
+    table = None
+    for partition, offset, published, recorded, record in books.db.execute(query.format(table=books.table)):
+        row = {"partition": partition, "offset": offset, "published_ms": published, "recorded_ms": recorded}
+        row |= msgspec.json.decode(record)
+        if flags.format == "jsonl":
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+            continue
+        if table is None:
+            table = csv.DictWriter(sys.stdout, list(row))
+            table.writeheader()
+        table.writerow(row)
+    return OK
+
+
+def _skip(flags: Namespace, _settings: Settings, books: _Books) -> int:
+    changed = books.db.execute(
+        "UPDATE partitions SET next_offset = ? WHERE partition = ?", (flags.offset, flags.partition)
+    ).rowcount
+    books.db.commit()
+    if not changed:
+        raise SettingError(f"the ledger knows no partition {flags.partition} of {books.topic}")
+    print(f"partition {flags.partition} goes on at offset {flags.offset}")
+    return OK
+
+
+def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
+    """Leave this ledger's mark beside the group's offsets, which stay as they are."""
+    if flags.group not in _groups(settings, books):
+        raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
+    with _client(settings, flags.group) as client:
+        committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
+        marked = [
+            TopicPartition(one.topic, one.partition, one.offset, metadata=books.id)
+            for one in committed
+            if one.offset >= 0
+        ]
+        try:
+            if marked:
+                client.commit(offsets=marked, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID:
+                raise
+            raise LedgerError(f"{flags.group} is at work; stop every {flags.group}, then run this again") from None
+    print(f"{flags.group} has this ledger now; it records {books.topic} from the ledger's offsets on")
+    return OK
+
+
+def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
+    """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
+    letters = set(_letters(settings, books))
+    missing = 0
+    with _client(settings, "ledger-verify") as client:
+        for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
+            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition), end):
+                for offset in sorted(offsets - _known(books, partition, offsets)):
+                    if (partition, offset) not in letters:
+                        missing += 1
+                        print(
+                            f"{books.topic} partition {partition} offset {offset} is neither row, duplicate nor letter"
+                        )
+    rows = books.one("SELECT count(*) FROM {table}")
+    duplicates = books.one("SELECT count(*) FROM duplicates")
+    print(f"{rows} rows, {duplicates} duplicates, {len(letters)} letters, {missing} missing")
+    return FAILED if missing else OK
+
+
+def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
+    between = (partition, min(offsets), max(offsets))
+    query = "SELECT offset FROM {table} WHERE partition = ? AND offset BETWEEN ? AND ?"
+    queries = [query.format(table=table) for table in (books.table, "duplicates")]
+    return {offset for query in queries for (offset,) in books.db.execute(query, between)}
+
+
+def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
+    """Give the places of the dead letters of whoever records in this ledger: its mark is in their offsets."""
+    for group, subject in _groups(settings, books).items():
+        with _client(settings, group) as client:
+            committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
+        if books.id not in {one.metadata for one in committed}:
+            continue
+        try:
+            for letter in read_letters(settings, DeadLetters(settings, subject, group).topic):
+                yield letter.partition, letter.original_offset
+        except TopicError:
+            continue  # somebody has removed the topic, and its letters
+
+
+def _offsets(client: Consumer, settings: Settings, place: TopicPartition, end: int) -> Iterator[set[int]]:
+    """Give the offsets that a partition really has below `end`, some at a time."""
+    first, last = client.get_watermark_offsets(place, timeout=settings.request_timeout)
+    end = min(end, last)
+    client.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+    deadline = time.monotonic() + settings.request_timeout
+    while first < end:
+        messages = [message for message in client.consume(BATCH, 0.2) if message.error() is None]
+        offsets = {message.offset() or 0 for message in messages}
+        if offsets:
+            first, deadline = max(offsets) + 1, time.monotonic() + settings.request_timeout
+            if below := {offset for offset in offsets if offset < end}:
+                yield below
+        elif client.position([place])[0].offset >= end:
+            return  # what is left are a transaction's markers
+        elif time.monotonic() > deadline:
+            raise Unavailable(f"the broker does not answer, reading {place.topic} at offset {first}")
+
+
+@contextmanager
+def _client(settings: Settings, group: str) -> Iterator[Consumer]:
+    properties = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    client = make_client(Consumer, common_properties(settings) | properties)
+    try:
+        yield client
+    except KafkaException as error:
+        raise broker_error(error, "asking about the ledger's topic") from None
+    finally:
+        client.close()
+
+
+def _partitions(client: Consumer, settings: Settings, books: _Books) -> list[TopicPartition]:
+    topics = cluster_metadata(client, settings).topics
+    if books.topic not in topics:
+        raise TopicError(f"there is no topic {books.topic}")
+    return [TopicPartition(books.topic, partition) for partition in topics[books.topic].partitions]
+
+
+def _groups(settings: Settings, books: _Books) -> dict[str, Subject]:
+    """Give the consumers of the ledger's topic."""
+    subjects = load_contract(settings.schemas_dir).subjects.values()
+    return {group: subject for subject in subjects if subject.topic == books.topic for group in subject.readers}

@@ -1,0 +1,208 @@
+"""Dead letters: what a consumer cannot read, kept with its reason in a topic of that consumer's own, and its replay.
+
+A letter is the message unchanged, key, value and headers, with further headers: where it was and why it is here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from contract.errors import Reason, TopicError, Unavailable, Unreadable
+from contract.subjects import Subject
+from runtime.clients import DENIED, broker_error, common_properties, make_client, producer_properties
+from runtime.settings import Settings
+from runtime.topics import LARGEST_KEPT
+
+Headers: TypeAlias = list[tuple[str, bytes | str | None]]
+
+_LETTER = "dead-letter."
+_REPLAY = "replay."
+_PLACE = ("topic", "partition", "offset", "timestamp")
+
+
+class DeadLetters:
+    """Writes one consumer's dead letters, and names the topic of its replays; both topics must exist."""
+
+    def __init__(self, settings: Settings, subject: Subject, group: str) -> None:
+        self.topic = f"{subject.topic}.{group}.dead-letters"
+        self.replays = f"{subject.topic}.{group}.replays"
+        self._group = group
+        self._settings = settings
+        self._publisher: _Publisher | None = None
+
+    def write(self, letters: Iterable[tuple[Message, Unreadable]]) -> None:
+        """Write letters, and return when all are acknowledged.
+
+        Raises Unavailable when they are not, but may be later, and TopicError or Forbidden when they never will. One
+        that was written may then be written again.
+        """
+        # Made for the first letter: a consumer that has none needs no second connection.
+        publisher = self._publisher = self._publisher or _Publisher(self._settings)
+        for message, unreadable in letters:
+            headers: Headers = []
+            with suppress(Unreadable):  # its headers are lost to any client of this kind; the rest of it is kept
+                headers += headers_of(message)
+            publisher.send(self.topic, message.key(), message.value(), [*headers, *self._why(message, unreadable)])
+        publisher.finish(self.topic)
+
+    def close(self) -> None:
+        """Let go of the connection; every letter has been acknowledged or reported."""
+        self._publisher = None
+
+    def _why(self, message: Message, unreadable: Unreadable) -> Headers:
+        place: tuple[object, ...] = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+        if message.topic() == self.replays:
+            place = _read_place(message, _REPLAY) or place
+        told = {
+            **dict(zip(_PLACE, place, strict=True)),
+            "consumer": self._group,
+            "schema-id": "" if unreadable.schema_id is None else unreadable.schema_id,
+            "reason": unreadable.reason,
+            "sentence": str(unreadable),
+        }
+        return [(f"{_LETTER}{name}", str(value).encode()) for name, value in told.items()]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter as it is kept; `message` holds the original key and value."""
+
+    offset: int
+    topic: str
+    partition: int
+    original_offset: int
+    timestamp: int
+    reason: str
+    sentence: str
+    message: Message
+
+
+def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
+    """Give every letter that the topic holds now, oldest first; raises Unavailable when the broker stops answering."""
+    properties = {"group.id": "dead-letters", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    client = make_client(Consumer, common_properties(settings) | properties)
+    place = TopicPartition(topic, 0)
+    try:
+        first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
+        client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        deadline = time.monotonic() + settings.request_timeout
+        while first < end:
+            message = client.poll(0.1)
+            if message is not None and (error := message.error()) is not None:
+                raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
+            if message is not None:
+                first = (message.offset() or 0) + 1
+                deadline = time.monotonic() + settings.request_timeout
+                yield _letter(message)
+            elif client.position([place])[0].offset >= end:
+                return  # what is left was a transaction's marker
+            elif time.monotonic() > deadline:
+                raise Unavailable(f"the broker does not answer, reading {topic} at offset {first}")
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - librdkafka's name for it
+            raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts") from None
+        raise broker_error(error, f"reading {topic}") from None
+    finally:
+        client.close()
+
+
+def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) -> int:
+    """Copy letters to a topic of replays and give their number; returns when all are acknowledged."""
+    publisher = _Publisher(settings)
+    count = 0
+    for letter in letters:
+        place = (letter.topic, letter.partition, letter.original_offset, letter.timestamp)
+        headers = [pair for pair in headers_of(letter.message) if not pair[0].startswith((_LETTER, _REPLAY))]
+        headers += [(f"{_REPLAY}{name}", str(value).encode()) for name, value in zip(_PLACE, place, strict=True)]
+        publisher.send(topic, letter.message.key(), letter.message.value(), headers)
+        count += 1
+    publisher.finish(topic)
+    return count
+
+
+def origin_of_replay(message: Message) -> tuple[int, int, int]:
+    """Give the partition, offset and timestamp that a replayed message had first; raises Unreadable without them."""
+    place = _read_place(message, _REPLAY)
+    if place is None:
+        raise Unreadable(Reason.MALFORMED, "it is among the replays without the headers that a replay has")
+    _, partition, offset, timestamp = place
+    return partition, offset, timestamp
+
+
+class _Publisher:
+    """Publishes a few messages with headers, and tells whether all were acknowledged."""
+
+    def __init__(self, settings: Settings) -> None:
+        properties = producer_properties(settings) | {"message.max.bytes": LARGEST_KEPT}
+        self._producer = make_client(Producer, properties)
+        self._limit = settings.delivery_timeout + 5
+        self._failure: KafkaError | None = None
+
+    def send(self, topic: str, key: bytes | str | None, value: bytes | None, headers: Headers) -> None:
+        while self._failure is None:
+            try:
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def finish(self, topic: str) -> None:
+        left = self._producer.flush(self._limit)
+        failure, self._failure = self._failure, None
+        if failure is None and not left:
+            return
+        if failure is None or failure.retriable() or failure.code() in _PASSING:
+            why = failure.str() if failure else f"{left} messages are not acknowledged"
+            raise Unavailable(f"{topic} cannot be written now: {why}")
+        if failure.code() in DENIED:
+            raise broker_error(KafkaException(failure), f"writing {topic}")
+        raise TopicError(f"{topic} cannot be written: {failure.str()}")
+
+    def _report(self, error: KafkaError | None, _message: Message) -> None:
+        self._failure = error or self._failure
+
+
+_PASSING = frozenset(
+    {KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}  # noqa: SLF001
+)
+
+
+def _letter(message: Message) -> Letter:
+    told = {name: _text(value) for name, value in headers_of(message)}
+    place = _read_place(message, _LETTER) or ("", 0, 0, 0)
+    return Letter(
+        message.offset() or 0,
+        *place,
+        told.get(f"{_LETTER}reason", "?"),
+        told.get(f"{_LETTER}sentence", ""),
+        message,
+    )
+
+
+def _read_place(message: Message, prefix: str) -> tuple[str, int, int, int] | None:
+    told = {name: _text(value) for name, value in headers_of(message)}
+    try:
+        partition, offset, timestamp = (int(told[f"{prefix}{name}"]) for name in _PLACE[1:])
+        return told[f"{prefix}topic"], partition, offset, timestamp
+    except (KeyError, ValueError):
+        return None
+
+
+def headers_of(message: Message) -> Headers:
+    """Give a message's headers as pairs; raises Unreadable for names that are not UTF-8."""
+    try:
+        headers = message.headers() or []
+    except (SystemError, UnicodeDecodeError):  # the client's own way of saying so
+        raise Unreadable(Reason.MALFORMED, "the name of one of its headers is not UTF-8") from None
+    return list(headers.items()) if isinstance(headers, dict) else list(headers)
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

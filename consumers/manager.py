@@ -1,0 +1,43 @@
+"""The manager records every order exactly once, in a ledger and a text log; reads with version 2, for its identity."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from threading import Event
+
+from consumers.cook import sentence
+from consumers.ledger import Ledger
+from consumers.loop import RecordConsumer, consume_messages, create_consumer
+from contract.order import OrderV2
+from contract.subjects import Subject, load_contract
+from runtime.clients import wait_until_available
+from runtime.command import OK, create_parser, run_command, stop_on_signals
+from runtime.topics import Servers, connect
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command `manager`, until SIGTERM or Ctrl-C."""
+    parser = create_parser("manager", __doc__ or "", "DATA_DIR=data manager")
+    return run_command(parser, lambda _, settings: run(connect(settings), stop_on_signals()), arguments)
+
+
+def run(servers: Servers, stop: Event) -> int:
+    """Record orders until `stop` is set."""
+    subject = load_contract(servers.settings.schemas_dir).subject("order")
+    consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error")
+    with open_ledger(servers, subject, consumer) as ledger:
+        consume_messages(consumer, ledger.record, stop, ledger.resume, mark=ledger.id)
+    return OK
+
+
+def open_ledger(servers: Servers, subject: Subject, consumer: RecordConsumer[OrderV2]) -> Ledger[OrderV2]:
+    """Open the ledger of DATA_DIR for the topic that is consumed; a disk that is full is waited for, up to a limit."""
+    data = servers.settings.data_dir
+    return wait_until_available(
+        lambda: Ledger(data, consumer.topic, OrderV2, subject.identity, sentence, table="orders"), servers.settings
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

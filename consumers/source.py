@@ -1,0 +1,147 @@
+"""One topic as a group member reads it: polling, pausing and committing, with what has been handled so far."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from contract.errors import LedgerError, TopicError
+from runtime.clients import broker_error, consumer_properties, make_client
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BATCH = 2_000
+SILENCE_SECONDS = 5.0
+LONGEST_SILENCE_SECONDS = 600.0
+
+LostOffset: TypeAlias = Literal["earliest", "error"]
+Resume: TypeAlias = Callable[[Collection[int]], Mapping[int, int]]
+"""Gives the next offset of each partition that has one."""
+OnRebalance: TypeAlias = Callable[["Source", list[TopicPartition]], None]
+
+
+class Source:
+    """One topic as a group member reads it: its client, and what has been handled and not yet committed."""
+
+    def __init__(self, settings: Settings, group: str, topic: str, lost_offset: LostOffset = "earliest") -> None:
+        self.group = group
+        self.topic = topic
+        self.handled: dict[int, int] = {}
+        """The next offset of each partition, past what has been handled."""
+        self._committing = False
+        self._silence = SILENCE_SECONDS
+        self._tell_at = 0.0
+        self._partitions: set[int] = set()
+        self._timeout = settings.request_timeout
+        properties = consumer_properties(settings, group)
+        properties |= {"auto.offset.reset": lost_offset, "error_cb": self._on_error, "on_commit": self._on_commit}
+        properties |= {"logger": logging.getLogger("librdkafka.consumer")}
+        self.client = make_client(Consumer, properties)
+
+    def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:
+        """Join the group; each callback gets this source and the partitions."""
+        self.client.subscribe(
+            [self.topic],
+            on_assign=lambda _, partitions: on_assign(self, partitions),
+            on_revoke=lambda _, partitions: on_revoke(self, partitions),
+            on_lost=lambda _, partitions: on_lost(self, partitions),
+        )
+
+    def receive(self, seconds: float = 0.0) -> Sequence[Message]:
+        """Give all that is there; when nothing is, wait for the first that comes, not for a batch to fill."""
+        messages: Sequence[Message] = self.client.consume(BATCH, 0)
+        if not messages:
+            message = self.client.poll(seconds)
+            messages = [message] if message is not None else []
+        if messages:
+            self._silence = SILENCE_SECONDS
+        return messages
+
+    def commit(self, mark: str = "", *, wait: bool = False) -> None:
+        """Commit what has been handled; one commit at a time is under way, so a fast consumer sends few of them."""
+        if not self.handled or (self._committing and not wait):
+            return
+        offsets = [TopicPartition(self.topic, *place, metadata=mark) for place in self.handled.items()]
+        self.handled = {}
+        if not wait:
+            self._committing = True
+            self.client.commit(offsets=offsets, asynchronous=True)
+            return
+        try:
+            self.client.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            self._not_committed(error.args[0])
+
+    def list_partitions(self) -> None:
+        """Find out which partitions the topic has.
+
+        Not from a callback of this client: it serves callbacks itself, and after that the next one that the outer call
+        has to serve ends the process ("CallState_get: Assertion `cs != NULL' failed").
+        """
+        try:
+            self._partitions = set(self.client.list_topics(self.topic, self._timeout).topics[self.topic].partitions)
+        except KafkaException as error:
+            raise broker_error(error, f"asking for the partitions of {self.topic}") from None
+
+    def check_mark(self, mark: str) -> None:
+        """Refuse a group whose offsets were committed beside another mark: two ledgers would each have a part.
+
+        Raises LedgerError.
+        """
+        try:
+            places = [TopicPartition(self.topic, partition) for partition in self._partitions]
+            committed = self.client.committed(places, timeout=self._timeout)
+        except KafkaException as error:
+            raise broker_error(error, f"asking for the offsets of {self.group}") from None
+        others = {one.metadata for one in committed if one.metadata} - {mark}
+        if others:
+            raise LedgerError(
+                f"the group {self.group} has another ledger ({', '.join(map(str, others))}), this is {mark}: each "
+                "would record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to begin "
+                f"anew, stop every {self.group} and run: python -m consumers.ledger adopt {self.group}"
+            )
+
+    def pause(self) -> None:
+        """Fetch nothing, and stay in the group."""
+        self.client.pause(self.client.assignment())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self.client.resume(self.client.assignment())
+
+    def _on_commit(self, error: KafkaError | None, _offsets: Sequence[TopicPartition]) -> None:
+        self._committing = False
+        if error is not None and error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - librdkafka's name for it
+            self._not_committed(error)
+
+    def _not_committed(self, error: KafkaError) -> None:
+        log.warning("%s: offsets were not committed, their records may come again: %s", self.group, error.str())
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Tell what the client gets over by itself at growing intervals: it reports every try."""
+        now = time.monotonic()
+        if now >= self._tell_at:
+            log.warning("%s: %s", self.group, error.str())
+            self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
+            self._tell_at = now + self._silence
+
+    def lost(self, message: Message, resume: Resume | None) -> TopicError:
+        """Name what is gone when the topic no longer has the ledger's next offset."""
+        place = TopicPartition(message.topic() or "", message.partition() or 0)
+        wanted = resume([place.partition]).get(place.partition, 0) if resume is not None else 0
+        try:
+            first, end = self.client.get_watermark_offsets(place, timeout=self._timeout)
+        except KafkaException as error:
+            return TopicError(
+                f"{place.topic} partition {place.partition} has no offset {wanted}: {error.args[0].str()}"
+            )
+        lost = f"offsets {wanted} to {first - 1} are lost" if wanted < first else f"the topic ends at offset {end}"
+        return TopicError(
+            f"{place.topic} partition {place.partition} has no offset {wanted}, where {self.group} would go on: "
+            f"{lost}; restore the topic, or accept that with: python -m consumers.ledger skip {place.partition} {first}"
+        )

@@ -1,0 +1,255 @@
+"""A record to and from Confluent's wire format: magic byte 0, schema id in four bytes big-endian, Avro binary.
+
+Both classes are confluent-kafka's `Serializer` and `Deserializer`, so they fit its `SerializingProducer` and
+`DeserializingConsumer` too. The subject is `<topic>-value` or `<topic>-key`, by the topic name strategy.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import fastavro
+import msgspec
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.serialization import Deserializer, SerializationContext, Serializer
+from fastavro.schema import SchemaParseException, parse_schema
+from fastavro.types import Schema
+
+from contract import lookups
+from contract.errors import NotRegistered, Reason, Refused, Unreadable
+from contract.records import R, check, explain, shorten
+
+_FRAME = struct.Struct(">bI")
+_MAGIC = 0
+NOT_PLAIN = (ValueError, IndexError, OverflowError, struct.error)
+"""What a generated encoder or decoder may raise for values and bytes that fastavro is to judge."""
+# Confluent's newer framing keeps the id in a header of one of these names and leaves the value unframed.
+_ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A schema that messages of a subject were written with; `is_reader` when it is the reader's own version."""
+
+    schema: Schema
+    is_reader: bool
+
+
+class _SubjectOf:
+    """Names the subject of a context, and remembers it: putting the name together takes as long as an encoding."""
+
+    def __init__(self) -> None:
+        self._topic: object = None
+        self._field: object = None
+        self._subject = ""
+
+    def __call__(self, ctx: SerializationContext | None) -> str:
+        if ctx is None or ctx.topic is not self._topic or ctx.field is not self._field:
+            self._subject = subject_of(ctx)
+            self._topic, self._field = (ctx.topic, ctx.field) if ctx is not None else (None, None)
+        return self._subject
+
+
+class RecordSerializer(Serializer, Generic[R]):
+    """Writes records of one version; the id of its schema is looked up once a subject, never registered."""
+
+    def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
+        self.record = record
+        self._registry = registry
+        self._schema = _parsed(record.SCHEMA)
+        self._subject = _SubjectOf()
+        self._frames: dict[str, bytes] = {}
+
+    def __call__(self, value: R | None, ctx: SerializationContext | None = None) -> bytes | None:
+        """Give the framed bytes of a record, or None for None.
+
+        Raises Refused for a record that breaks its contract, NotRegistered when the subject lacks this version.
+        """
+        if value is None:
+            return None
+        if type(value) is not self.record:
+            raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
+        try:
+            binary = value.encode_fast()
+        except NOT_PLAIN:
+            binary = None
+        frame = self._frames.get(self._subject(ctx)) or self.frame(self._subject(ctx))
+        return frame + (encode(value, self._schema) if binary is None else binary)
+
+    def serialize_all(self, records: Iterable[R], ctx: SerializationContext) -> list[bytes]:
+        """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
+        frame, known = self.frame(self._subject(ctx)), self.record
+        values: list[bytes] = []
+        for record in records:
+            binary = None
+            if type(record) is known:
+                try:
+                    binary = record.encode_fast()
+                except NOT_PLAIN:
+                    binary = None
+            values.append((self(record, ctx) or b"") if binary is None else frame + binary)
+        return values
+
+    def frame(self, subject: str) -> bytes:
+        """Give the five bytes before every record of this version in a subject."""
+        frame = self._frames.get(subject)
+        if frame is None:
+            known = lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
+            frame = self._frames[subject] = _FRAME.pack(_MAGIC, known.id)
+        return frame
+
+
+class RecordDeserializer(Deserializer, Generic[R]):
+    """Reads records as one version, whichever version wrote them."""
+
+    def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
+        self.record = record
+        self._registry = registry
+        self._reader = _parsed(record.SCHEMA)
+        self._subject = _SubjectOf()
+        self._writers: dict[str, dict[bytes, _Writer]] = {}
+
+    def __call__(self, data: bytes | None, ctx: SerializationContext | None = None) -> R:
+        """Give the record in a message's bytes.
+
+        Raises Unreadable with its reason for a message that can never be read, and Unavailable or NotRegistered
+        when it is the registry that does not answer or lacks the subject: those are not the message's fault.
+        """
+        if data is None:
+            raise Unreadable(Reason.TOMBSTONE, "it has no value (a tombstone)")
+        if ctx is not None and ctx.headers and _has_id_header(ctx.headers):
+            raise Unreadable(Reason.ID_IN_HEADERS, "its schema id is in the headers, this reader wants it in the value")
+        subject = self._subject(ctx)
+        writers = self._writers.get(subject)
+        writer = writers.get(data[: _FRAME.size]) if writers is not None else None
+        if writer is None:
+            writer = self._writer_of(data, subject)
+        if writer.is_reader:
+            try:
+                fast = self.record.decode_fast(data, _FRAME.size)
+            except NOT_PLAIN:
+                fast = None
+            if fast is not None:
+                return fast
+        try:
+            return decode(data, self.record, writer.schema, self._reader, start=_FRAME.size)
+        except Unreadable as error:
+            error.schema_id = schema_id_of(data)
+            raise
+
+    def plainly(self, values: Iterable[bytes | None], ctx: SerializationContext) -> list[R | None]:
+        """Give a record for each message's bytes that this version wrote, and None for all that need a closer look.
+
+        Does not look at headers: bytes that begin with a known frame and are valid to the last one are what they say.
+        """
+        writers = self._writers.get(self._subject(ctx), {})
+        frames = {frame for frame, writer in writers.items() if writer.is_reader}
+        decode_fast = self.record.decode_fast
+        records: list[R | None] = []
+        for data in values:
+            record = None
+            if data is not None and data[:5] in frames:
+                try:
+                    record = decode_fast(data, 5)
+                except NOT_PLAIN:
+                    record = None
+            records.append(record)
+        return records
+
+    def _writer_of(self, data: bytes, subject: str) -> _Writer:
+        """Find the writer that a message's frame names, and remember it."""
+        if len(data) < _FRAME.size:
+            raise Unreadable(Reason.TOO_SHORT, f"it has {len(data)} bytes, magic byte and schema id need {_FRAME.size}")
+        magic, schema_id = _FRAME.unpack_from(data)
+        if magic != _MAGIC:
+            raise Unreadable(Reason.NOT_FRAMED, f"its first byte is {magic & 0xFF:#04x}, not the magic byte 0")
+        writer = self._writer(subject, schema_id)
+        self._writers.setdefault(subject, {})[data[: _FRAME.size]] = writer
+        return writer
+
+    def _writer(self, subject: str, schema_id: int) -> _Writer:
+        """Fetch the schema behind an id, which counts only when it is one of this subject's."""
+        text = lookups.schema_text(self._registry, schema_id)
+        known = lookups.lookup(self._registry, subject, text) if text is not None else None
+        if known is not None and text is not None and known.id == schema_id:
+            return _Writer(_parsed(text), json.loads(text) == json.loads(self.record.SCHEMA))
+        # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
+        # answer what it once was told.
+        self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
+        lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
+        if text is None:
+            raise Unreadable(Reason.UNKNOWN_ID, f"the registry knows no schema of id {schema_id}", schema_id)
+        raise Unreadable(
+            Reason.FOREIGN_SCHEMA, f"schema id {schema_id} does not belong to the subject {subject}", schema_id
+        )
+
+
+def encode(value: R, schema: Schema | None = None) -> bytes:
+    """Give the Avro binary of a record, unframed; raises Refused when it breaks its contract."""
+    values = check(value)
+    buffer = io.BytesIO()
+    try:
+        fastavro.schemaless_writer(buffer, schema or _parsed(value.SCHEMA), values)
+    except UnicodeEncodeError as error:
+        where = next((name for name, text in values.items() if text is error.object), type(value).__name__)
+        raise Refused(f"{where} is {shorten(error.object)}, which holds half of a surrogate pair: no text") from None
+    except (OverflowError, ValueError, TypeError, ArithmeticError) as error:
+        raise Refused(f"{type(value).__name__} does not fit its schema: {error}") from None
+    return buffer.getvalue()
+
+
+def decode(data: bytes, record: type[R], writer: Schema, reader: Schema | None = None, start: int = 0) -> R:
+    """Give the record in Avro binary from `start` on, written with one schema and read with the record's own.
+
+    Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
+    """
+    values = resolve(data, writer, reader or _parsed(record.SCHEMA), start)
+    try:
+        return msgspec.convert(values, record)
+    except msgspec.ValidationError as error:
+        raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
+
+
+def resolve(data: bytes, writer: Schema, reader: Schema, start: int = 0) -> Any:
+    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable."""
+    buffer = io.BytesIO(data)
+    buffer.seek(start)
+    try:
+        values = fastavro.schemaless_reader(buffer, writer, reader)
+    except EOFError:
+        raise Unreadable(Reason.TRUNCATED, f"its {len(data)} bytes end inside the record") from None
+    except fastavro.read.SchemaResolutionError as error:
+        raise Unreadable(Reason.NOT_READABLE, f"this reader's schema does not resolve it: {error}") from None
+    except (ValueError, LookupError, OverflowError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise Unreadable(Reason.MALFORMED, f"no writer of its schema wrote these bytes: {error}") from None
+    if buffer.tell() != len(data):
+        raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - buffer.tell()} bytes are left behind the record")
+    return values
+
+
+def schema_id_of(frame: bytes) -> int:
+    """Give the schema id in a frame, or in a framed message."""
+    return int(_FRAME.unpack_from(frame)[1])
+
+
+def subject_of(ctx: SerializationContext | None) -> str:
+    """Name the subject of a message by the topic name strategy."""
+    if ctx is None:
+        raise TypeError("a SerializationContext is needed: its topic names the subject")
+    return f"{ctx.topic}-{ctx.field}"
+
+
+def _parsed(text: str) -> Schema:
+    try:
+        return parse_schema(json.loads(text))
+    except (SchemaParseException, ValueError) as error:
+        raise NotRegistered(f"the registry holds a schema that is none: {error}") from None
+
+
+def _has_id_header(headers: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bool:
+    return not _ID_HEADERS.isdisjoint(headers if isinstance(headers, Mapping) else (name for name, _ in headers))

@@ -1,0 +1,92 @@
+"""Looks schemas up in a registry, by text and by id; what every serializer and deserializer needs of one.
+
+Every function raises NotRegistered, Forbidden, ContractError or Unavailable for what a registry answers or fails to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx2
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
+
+from contract.errors import ContractError, Forbidden, NotRegistered, Unavailable
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A released version as the registry holds it; `version` and `id` are the registry's numbers."""
+
+    subject: str
+    version: int
+    id: int
+    already: bool
+
+
+def lookup(
+    registry: SchemaRegistryClient, subject: str, text: str, references: Sequence[SchemaReference] = ()
+) -> Registered | None:  # fmt: skip
+    """Find a schema's version and id in a subject by its text; None when the subject does not hold it."""
+    with answers():
+        try:
+            # Deleted versions too: what they wrote may still be in the topic.
+            found = registry.lookup_schema(subject, Schema(text, "AVRO", list(references)), deleted=True)
+        except SchemaRegistryError as error:
+            if is_absent(error):
+                return None
+            raise
+    if not found.version or found.schema_id is None:
+        raise Unavailable("what answers as the schema registry is none: its answer names no version and id")
+    return Registered(subject, found.version, found.schema_id, already=True)
+
+
+def require(registry: SchemaRegistryClient, subject: str, text: str, version: int) -> Registered:
+    """Find a released version in the registry; raises NotRegistered, with the command that registers it."""
+    registered = lookup(registry, subject, text)
+    if registered is None:
+        raise NotRegistered(
+            f"the registry does not hold version {version} of {subject}; run: python scripts/register_schema.py"
+        )
+    return registered
+
+
+def schema_text(registry: SchemaRegistryClient, schema_id: int) -> str | None:
+    """Fetch a schema by its id; None when the registry does not know the id."""
+    with answers():
+        try:
+            return registry.get_schema(schema_id).schema_str
+        except SchemaRegistryError as error:
+            if is_absent(error):
+                return None
+            raise
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn what the registry's client raises into this project's errors."""
+    try:
+        yield
+    except SchemaRegistryError as error:
+        status = error.http_status_code
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise Forbidden(f"the schema registry refused our credentials ({status})") from None
+        if status in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
+            raise ContractError(f"the schema registry refuses it ({status}): {error.error_message}") from None
+        if status == HTTPStatus.NOT_FOUND and not is_absent(error):
+            raise Unavailable("what answers is no schema registry (404): is its path missing in the URL?") from None
+        raise Unavailable(f"the schema registry answered {status}: {error.error_message}") from None
+    except OAuthTokenError as error:
+        raise Forbidden(f"no token for the schema registry: {error.message}") from None
+    except httpx2.TransportError as error:
+        raise Unavailable(f"the schema registry does not answer: {str(error) or type(error).__name__}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Unavailable("what answers as the schema registry is none: its answer is not a registry's JSON") from None
+
+
+def is_absent(error: SchemaRegistryError) -> bool:
+    """Whether a registry says that it does not hold something; -1 or nothing marks the 404 of what is none."""
+    return error.http_status_code == HTTPStatus.NOT_FOUND and error.error_code not in {None, -1}

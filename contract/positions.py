@@ -1,0 +1,45 @@
+"""Where each part of a JSON document is: Python's json gives values without their places, and a finding names one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+_TOKEN = re.compile(r'[{}\[\],:]|"[^"\\]*(?:\\.[^"\\]*)*"|[^\s{}\[\],:"]+')
+
+
+def place(text: str, pointer: str) -> tuple[int, int]:
+    """Give line and column, from 1, of what a JSON pointer (RFC 6901) points to, or of the nearest thing around it."""
+    found = _offsets(text)
+    while pointer and pointer not in found:
+        pointer = pointer.rpartition("/")[0]
+    offset = found.get(pointer, 0)
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+@lru_cache(maxsize=8)
+def _offsets(text: str) -> Mapping[str, int]:
+    """Give where each value of a legal JSON text begins, by its pointer; of a key given twice the last, as json."""
+    found: dict[str, int] = {}
+    around: list[tuple[str, int | None]] = []  # pointer and, of an array, position, of each container that is open
+    here: str | None = ""  # the pointer of the value that comes next; None where a key comes
+    for token in _TOKEN.finditer(text):
+        kind = token[0]
+        if kind in "]}":
+            around.pop()
+        elif kind == ",":
+            pointer, position = around.pop()
+            position = None if position is None else position + 1
+            around.append((pointer, position))
+            here = None if position is None else f"{pointer}/{position}"
+        elif here is None:
+            key = json.loads(kind).replace("~", "~0").replace("/", "~1")
+            here = f"{around[-1][0]}/{key}"
+        elif kind != ":":
+            found[here] = token.start()
+            if kind in "[{":
+                around.append((here, 0 if kind == "[" else None))
+                here = f"{here}/0" if kind == "[" else None
+    return found

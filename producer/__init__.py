@@ -1,0 +1,1 @@
+"""The waiter: records from arguments and files, published and acknowledged."""

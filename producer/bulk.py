@@ -1,0 +1,162 @@
+"""Publishes a file of records: all of it checked first, every record named, nothing that was not acknowledged lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import IO, Generic
+
+import msgspec
+
+from contract.errors import RecordFileError, Refused, StorageUnavailable
+from contract.records import R, build
+from contract.subjects import Subject
+from producer.publishing import RecordProducer, print_delivery
+from producer.record_files import RecordFile, Summary
+from runtime.command import FAILED, OK
+
+
+def add_file_arguments(parser: ArgumentParser) -> None:
+    """Give a command the flags that `publish_file` reads."""
+    parser.add_argument("--skip-invalid", action="store_true", help="send a file's good lines although it has bad ones")
+    parser.add_argument("--batch", metavar="NAME", help="send a file's lines once more, as others than before")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each record of a file")
+
+
+def publish_file(
+    flags: Namespace,
+    file: RecordFile[R],
+    subject: Subject,
+    connect: Callable[[], RecordProducer[R]],
+    data_dir: Path,
+    stop: Event,
+) -> int:
+    """Publish a file as the flags of `add_file_arguments` say, and give the exit code.
+
+    Connects only once the file has been checked. What was not acknowledged is kept in `data_dir`.
+    """
+    started = time.perf_counter()
+    summary = file.check()
+    if summary.invalid_count:
+        _report_invalid(summary, flags.skip_invalid)
+        if not flags.skip_invalid:
+            return FAILED
+    named = _Named(file, subject.identity, flags.batch or summary.digest[:24])
+    producer = connect()
+    undelivered: _Undelivered[R] = _Undelivered(data_dir)
+    on_delivery = print_delivery if flags.verbose else None
+    with undelivered, _progress(summary.valid, subject.stem) as advance:
+        count = producer.publish_all(map(advance, named), undelivered.add, on_delivery, stop)
+    seconds = time.perf_counter() - started
+    print(
+        f"published {count} {subject.stem}s in {seconds:.2f} s ({count / seconds:.0f} {subject.stem}s/s)",
+        file=sys.stderr,
+    )
+    if undelivered.count:
+        print(
+            f"{undelivered.count} {subject.stem}s were not acknowledged ({undelivered.reason}) and are kept in "
+            f"{undelivered.path}; when the cause is mended, send that file as this one",
+            file=sys.stderr,
+        )
+    return FAILED if undelivered.count or summary.invalid_count else OK
+
+
+def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT001
+    for sentence in summary.invalid:
+        print(sentence, file=sys.stderr)
+    hidden = summary.invalid_count - len(summary.invalid)
+    also = f" ({hidden} not shown)" if hidden else ""
+    outcome = (
+        "the rest is sent; send these, mended, in a file of their own"
+        if skip_invalid
+        else "nothing was sent; mend them, or send the rest with --skip-invalid"
+    )
+    print(f"{summary.invalid_count} bad lines{also}; {outcome}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class _Named(Generic[R]):
+    """A file's records with an identity each, which is the same whenever the file is sent again."""
+
+    file: RecordFile[R]
+    identity: str | None
+    batch: str
+
+    def __iter__(self) -> Iterator[Sequence[R]]:
+        field_name = self.identity
+        for numbers, records in self.file.chunks():
+            if field_name is not None and records and hasattr(records[0], field_name):
+                self._check(field_name, records[0], numbers[-1])
+                for number, record in zip(numbers, records, strict=True):
+                    if not getattr(record, field_name):
+                        # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
+                        msgspec.structs.force_setattr(record, field_name, f"{self.batch}:{number:010}")
+            yield records
+
+    def _check(self, field_name: str, record: R, number: int) -> None:
+        values = msgspec.structs.asdict(record) | {field_name: f"{self.batch}:{number:010}"}
+        try:
+            build(type(record), values)
+        except Refused as error:
+            raise RecordFileError(f"--batch {self.batch} is no name for these records: {error}") from None
+
+
+@dataclass
+class _Undelivered(AbstractContextManager["_Undelivered[R]"], Generic[R]):
+    """Keeps what was not acknowledged in a file that can be sent again, identities included."""
+
+    directory: Path
+    count: int = 0
+    reason: str = ""
+    path: Path = field(init=False)
+    _file: IO[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.path = self.directory / f"undelivered-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.jsonl"
+
+    def add(self, record: R, reason: str) -> None:
+        try:
+            if self._file is None:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("xb")
+            self._file.write(msgspec.json.encode(record) + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.count += 1
+        self.reason = reason
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"{self.path} cannot be written: {error.strerror}; send the first file again, what is recorded counts once"
+        )
+
+
+@contextmanager
+def _progress(total: int, noun: str) -> Iterator[Callable[[Sequence[R]], Sequence[R]]]:
+    """Show a progress bar on a terminal and nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda records: records
+        return
+    import tqdm  # noqa: PLC0415 - its import costs more than a lone record
+
+    with tqdm.tqdm(total=total, unit=f" {noun}s", leave=False) as bar:
+
+        def advance(records: Sequence[R]) -> Sequence[R]:
+            bar.update(len(records))
+            return records
+
+        yield advance

@@ -1,0 +1,162 @@
+"""Publishes records: checked against the contract, keyed, and counted only once the broker has acknowledged them."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from threading import Event
+from typing import Any, Generic
+
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from contract.codec import RecordDeserializer, RecordSerializer, schema_id_of
+from contract.errors import NotDelivered
+from contract.records import R
+from contract.subjects import Subject
+from runtime.clients import cluster_metadata, make_client, producer_properties, wait_until_available
+from runtime.topics import Servers
+
+log = logging.getLogger(__name__)
+
+DeliveryCallback = Callable[[KafkaError | None, Message], None]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where an acknowledged record is."""
+
+    partition: int
+    offset: int
+
+
+class RecordProducer(Generic[R]):
+    """Publishes records of one version to their subject's topic.
+
+    Making one waits for broker and registry, makes sure that the topic exists, and raises NotRegistered when the
+    registry lacks this version.
+    """
+
+    def __init__(self, servers: Servers, subject: Subject, record: type[R]) -> None:
+        self.topic = subject.topic
+        self._timeout = servers.settings.delivery_timeout
+        self._serializer = RecordSerializer(record, servers.registry)
+        self._deserializer = RecordDeserializer(record, servers.registry)
+        self._context = SerializationContext(self.topic, MessageField.VALUE)
+        self._key = None if subject.key is None else attrgetter(subject.key)
+        # Made first: it connects in the background while the registry is asked.
+        self._producer = make_client(Producer, producer_properties(servers.settings))
+        frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
+        log.info("publishing to %s with version %d (schema id %d)", self.topic, record.VERSION, schema_id_of(frame))
+        servers.ensure_topics(subject)
+        # An idempotent producer that has no connection yet waits half a second for its producer id.
+        cluster_metadata(self._producer, servers.settings)
+
+    def publish(self, record: R) -> Delivery:
+        """Publish one record and wait for its acknowledgement.
+
+        Raises Refused when it breaks the contract, NotDelivered when it is not acknowledged in time.
+        """
+        deliveries: list[Delivery] = []
+        failures: list[str] = []
+        self.publish_all([[record]], lambda _, reason: failures.append(reason), deliveries.append)
+        if failures:
+            raise NotDelivered(f"not delivered to {self.topic}: {failures[0]}")
+        return deliveries[0]
+
+    def publish_all(
+        self,
+        chunks: Iterable[Sequence[R]],
+        on_failure: Callable[[R, str], object],
+        on_delivery: Callable[[Delivery], object] | None = None,
+        stop: Event | None = None,
+    ) -> int:
+        """Publish records in order, a chunk at a time, and give the number that were acknowledged.
+
+        `on_failure` gets every other one with the reason: after the first failure, or when `stop` is set, nothing more
+        is sent. A full queue holds this call up, so memory stays bounded. Raises Refused for a record that breaks the
+        contract.
+        """
+        count = 0
+        failure = ""
+
+        def fail(value: bytes | None, error: KafkaError) -> None:
+            nonlocal failure
+            failure = error.str()
+            on_failure(self._deserializer(value, self._context), failure)
+
+        def on_report(error: KafkaError | None, message: Message) -> None:
+            nonlocal count
+            if error is not None:
+                fail(message.value(), error)
+                return
+            count += 1
+            if on_delivery is not None:
+                on_delivery(Delivery(message.partition() or 0, message.offset() or 0))
+
+        try:
+            for chunk in chunks:
+                waiting = self._messages(chunk)
+                while waiting and not (failure or _is_set(stop)):
+                    waiting = self._queue(waiting, on_report, fail)
+                for record in chunk[len(chunk) - len(waiting) :]:
+                    on_failure(record, failure or "stopped before it was sent")
+        finally:
+            self._flush(stop)
+        return count
+
+    def _queue(
+        self,
+        messages: list[dict[str, Any]],
+        on_report: DeliveryCallback,
+        fail: Callable[[bytes | None, KafkaError], None],
+    ) -> list[dict[str, Any]]:
+        """Queue messages and give those for which there was no room: librdkafka refuses a suffix, so order is kept."""
+        if self._producer.produce_batch(self.topic, messages, on_delivery=on_report) == len(messages):
+            self._producer.poll(0)
+            return []
+        refused = [(message, message.pop("_error")) for message in messages if "_error" in message]
+        waiting = [message for message, error in refused if error.code() == KafkaError._QUEUE_FULL]  # noqa: SLF001
+        for message, error in refused:
+            if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001
+                fail(message["value"], error)
+        self._producer.poll(0.1)
+        return waiting
+
+    def _messages(self, records: Sequence[R]) -> list[dict[str, Any]]:
+        values = self._serializer.serialize_all(records, self._context)
+        if self._key is None:
+            return [{"value": value} for value in values]
+        keys = map(str, map(self._key, records))
+        return [{"value": value, "key": key} for value, key in zip(values, keys, strict=True)]
+
+    def _flush(self, stop: Event | None) -> None:
+        """Wait until every queued record is acknowledged or failed, which librdkafka does in `delivery_timeout`."""
+        deadline = time.monotonic() + self._timeout + 5
+        while self._producer.flush(0.2):
+            if _is_set(stop):
+                self._producer.purge()
+            if time.monotonic() > deadline:
+                raise NotDelivered(
+                    f"librdkafka did not report on {len(self._producer)} records of {self.topic} in time"
+                )
+
+
+def print_delivery(delivery: Delivery) -> None:
+    """Print the workshop's line for an acknowledged record."""
+    print(f"message published on partition {delivery.partition} with offset {delivery.offset}")
+
+
+def new_identity() -> str:
+    """Make a UUIDv7 (RFC 9562, section 5.7): it begins with the time, so identities grow and indexes stay fast."""
+    time_and_random = (time.time_ns() // 1_000_000 << 80) | (uuid.uuid4().int & (1 << 80) - 1)
+    version = time_and_random & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=version & ~(0x3 << 62) | 0x2 << 62))
+
+
+def _is_set(stop: Event | None) -> bool:
+    return stop is not None and stop.is_set()

@@ -1,0 +1,90 @@
+"""The waiter publishes pizza orders: one from the command line, or a file of them."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from contract.codec import encode
+from contract.errors import SettingError
+from contract.order import Order, OrderV1
+from contract.records import build
+from contract.subjects import load_contract
+from producer.bulk import add_file_arguments, publish_file
+from producer.publishing import Delivery, RecordProducer, new_identity, print_delivery
+from producer.record_files import RecordFile
+from runtime.command import OK, create_parser, run_command, stop_on_signals
+from runtime.settings import Settings
+from runtime.topics import Servers, connect
+
+AnyOrder = OrderV1 | Order
+VERSIONS: dict[int, type[AnyOrder]] = {OrderV1.VERSION: OrderV1, Order.VERSION: Order}
+
+
+def create_producer(servers: Servers, version: int = Order.VERSION) -> RecordProducer[AnyOrder]:
+    """Make the waiter's producer, writing the given version of an order; waits for the servers, up to a limit."""
+    subject = load_contract(servers.settings.schemas_dir).subject("order")
+    return RecordProducer(servers, subject, VERSIONS[version])
+
+
+def publish_order(producer: RecordProducer[AnyOrder], order: AnyOrder) -> Delivery:
+    """Publish one order; returns when the broker has acknowledged it, else raises NotDelivered."""
+    return producer.publish(order)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command `waiter`."""
+    parser = create_parser("waiter", __doc__ or "", "waiter margherita 17, or: waiter --orders examples/orders.jsonl")
+    add_arguments(parser)
+    return run_command(
+        parser, lambda flags, settings: run(flags, settings, lambda: connect(settings), stop_on_signals), arguments
+    )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Say what the waiter can be asked for."""
+    parser.add_argument("pizza", nargs="?", help="its name on the menu (default margherita)")
+    parser.add_argument("table", nargs="?", help="the number of the table (default 17)")
+    parser.add_argument("--orders", type=Path, metavar="FILE", help="publish a file: JSON Lines or CSV, by its ending")
+    parser.add_argument(
+        "--schema-version", type=int, choices=VERSIONS, default=Order.VERSION, help="write as an older waiter would"
+    )
+    add_file_arguments(parser)
+
+
+def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], stop: Callable[[], Event]) -> int:
+    """Publish what the flags ask for and give the exit code; connects only when that has been checked."""
+    version = VERSIONS[flags.schema_version]
+    if flags.orders is not None:
+        if flags.pizza is not None:
+            raise SettingError("either one order or --orders with a file of them: give only one of the two")
+        subject = load_contract(settings.schemas_dir).subject("order")
+        with closing(RecordFile(flags.orders, version)) as file:
+            return publish_file(
+                flags,
+                file,
+                subject,
+                lambda: create_producer(connect(), flags.schema_version),
+                settings.data_dir,
+                stop(),
+            )
+    values: dict[str, Any] = {"pizza": _or(flags.pizza, "margherita"), "table": _or(flags.table, "17")}
+    if version is Order:
+        values["order_id"] = new_identity()
+    order = build(version, values, from_text=True)
+    encode(order)  # refuses what build cannot see, such as half a surrogate pair, before anybody is asked
+    print_delivery(publish_order(create_producer(connect(), flags.schema_version), order))
+    return OK
+
+
+def _or(given: str | None, default: str) -> str:
+    return default if given is None else given
+
+
+if __name__ == "__main__":
+    sys.exit(main())

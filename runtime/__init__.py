@@ -1,0 +1,1 @@
+"""What every service shares: settings, clients, logging, the edge of a command."""

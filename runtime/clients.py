@@ -1,0 +1,142 @@
+"""Connections to broker and registry: every librdkafka property that we set, with its reason, and the first contact.
+
+No call here waits for ever: `settings.request_timeout` bounds one, `settings.startup_timeout` all of them at start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from contract.errors import Forbidden, SettingError, Unavailable
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TELL_AT_TRY = 2
+
+DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - the client's own name for it
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+
+def producer_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of an idempotent producer whose every record is acknowledged or reported."""
+    return common_properties(settings) | {
+        "acks": "all",
+        "enable.idempotence": True,
+        # Java's; librdkafka's own default sends a key to another partition than every other client does.
+        "partitioner": "murmur2_random",
+        "delivery.timeout.ms": int(settings.delivery_timeout * 1000),
+        # What is published within a millisecond travels together.
+        "linger.ms": 1,
+        # The queue is the bound on memory; a full one is back-pressure.
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": 32 * 1024,
+        **settings.kafka,
+    }
+
+
+def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
+    """Properties of a group member that commits by hand, after handling."""
+    return common_properties(settings) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "allow.auto.create.topics": False,
+        # A killed member's partitions are taken over within 15 s.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        # The default of 1000 stalls a consumer that is faster than the fetcher.
+        "fetch.queue.backoff.ms": 10,
+        # The prefetch is the bound on memory.
+        "queued.min.messages": 20_000,
+        "queued.max.messages.kbytes": 32 * 1024,
+        **settings.kafka,
+    }
+
+
+def make_client(kind: Callable[[dict[str, Any]], T], properties: dict[str, Any]) -> T:
+    """Make a librdkafka client; raises SettingError when it does not take a property's value."""
+    try:
+        return kind(properties)
+    except KafkaException as error:
+        raise SettingError(f"KAFKA_… is not usable: {error.args[0].str()}") from None
+
+
+def registry_client(settings: Settings) -> SchemaRegistryClient:
+    """Make a registry client whose every request has a timeout; contacts nobody yet."""
+    properties: dict[str, Any] = {
+        "url": settings.schema_registry_url,
+        "timeout": settings.request_timeout,
+        "max.retries": 1,
+        "retries.wait.ms": 100,
+        "retries.max.wait.ms": 500,
+        **settings.registry,
+    }
+    try:
+        return SchemaRegistryClient.new_client(properties)
+    except (ValueError, TypeError, OSError) as error:
+        raise SettingError(f"SCHEMA_REGISTRY_URL or another SCHEMA_REGISTRY_… is not usable: {error}") from None
+
+
+def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
+    """Call until it no longer raises Unavailable, with backoff and jitter, for at most `startup_timeout` seconds."""
+    try:
+        return call()
+    except Unavailable:
+        import tenacity  # noqa: PLC0415 - only who has to wait pays for the import
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        # A passing hitch, such as a topic that was made a moment ago, is not worth a line.
+        if state.attempt_number == _TELL_AT_TRY and state.outcome is not None:
+            log.warning("%s; trying again for %g s", state.outcome.exception(), settings.startup_timeout)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Unavailable),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=3),
+        stop=tenacity.stop_after_delay(settings.startup_timeout),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def cluster_metadata(client: AdminClient | Producer | Consumer, settings: Settings) -> Any:
+    """Ask for all topics, which unlike asking for one never makes a broker create it."""
+    try:
+        return client.list_topics(timeout=settings.request_timeout)
+    except KafkaException as error:
+        raise broker_error(error, "asking for the topics") from None
+
+
+def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden:
+    """Turn what a broker or librdkafka reports into this project's errors."""
+    reason: KafkaError = error.args[0]
+    if reason.code() in DENIED:
+        return Forbidden(f"the broker refused us, {doing}: {reason.str()}")
+    return Unavailable(f"the broker does not answer, {doing}: {reason.str()}")
+
+
+def common_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of every client."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "socket.timeout.ms": max(1_000, int(settings.request_timeout * 1000)),
+        "logger": logging.getLogger("librdkafka"),
+        **settings.kafka,
+    }

@@ -1,0 +1,69 @@
+"""The edge of every command: arguments, settings, signals, and errors as one sentence with an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from threading import Event
+from types import FrameType
+
+from contract.errors import Forbidden, PipelineError, StorageUnavailable, Unavailable
+from runtime.settings import Settings, add_settings, load_settings
+from runtime.telemetry import configure_logging
+
+OK, FAILED, COULD_NOT_RUN = 0, 1, 2
+
+
+def create_parser(program: str, description: str, example: str) -> ArgumentParser:
+    """Make a parser whose help ends with an example."""
+    return ArgumentParser(
+        program, description=description, epilog=f"example: {example}", formatter_class=RawDescriptionHelpFormatter
+    )
+
+
+def run_command(
+    parser: ArgumentParser, body: Callable[[Namespace, Settings], int], arguments: Sequence[str] | None = None
+) -> int:
+    """Parse, read the settings, run, and give the exit code; what a user can cause ends in a sentence."""
+    add_settings(parser)
+    flags = parser.parse_args(arguments)
+    settings = Settings()
+    try:
+        configure_logging(settings)
+        settings = load_settings(os.environ, flags)
+        configure_logging(settings)
+        return body(flags, settings)
+    except StorageUnavailable as error:
+        return _fail(parser, settings, str(error), error.exit_code)
+    except (Unavailable, Forbidden) as error:
+        servers = f"broker {settings.kafka_bootstrap_servers}, registry {settings.schema_registry_url}"
+        return _fail(parser, settings, f"{error} ({servers})", error.exit_code)
+    except PipelineError as error:
+        return _fail(parser, settings, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(parser, settings, "interrupted", FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def stop_on_signals() -> Event:
+    """Give an event that SIGTERM or Ctrl-C sets; a second one ends the process at once."""
+    stop = Event()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop
+
+
+def _fail(parser: ArgumentParser, settings: Settings, sentence: str, exit_code: int) -> int:
+    print(settings.redact(f"{parser.prog}: {sentence}"), file=sys.stderr)
+    return exit_code

@@ -1,0 +1,41 @@
+"""Broker and registry inside this process, for the demo: librdkafka's mock cluster and confluent-kafka's `mock://`.
+
+The mock cluster has no way to make a topic but to be asked for it, and drops old messages beyond some tens of
+thousands: it shows the pipeline, it does not prove a delivery.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from runtime.clients import cluster_metadata
+from runtime.settings import Settings
+from runtime.topics import NewTopicPlan, Servers, Topic
+
+
+@contextmanager
+def embedded_servers(settings: Settings) -> Iterator[Servers]:
+    """Start a broker and a registry that live as long as the context."""
+    cluster = Producer(
+        {"bootstrap.servers": "", "test.mock.num.brokers": 1, "logger": logging.getLogger("librdkafka.mock")}
+    )
+    metadata = cluster_metadata(cluster, settings)
+    brokers = ",".join(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
+
+    def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan]) -> list[Topic]:
+        for plan in plans:
+            cluster.list_topics(plan.name, timeout=settings.request_timeout)
+        return [Topic(plan.name, "", metadata.cluster_id) for plan in plans]
+
+    yield Servers(
+        msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),
+        SchemaRegistryClient.new_client({"url": "mock://demo"}),
+        find_or_make,
+    )
+    cluster.flush(0)

@@ -1,0 +1,114 @@
+"""The servers that a service works with, and the topics that it makes sure of instead of relying on the broker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from contract.errors import Forbidden, TopicError, Unavailable
+from contract.subjects import Subject
+from runtime.clients import (
+    DENIED,
+    broker_error,
+    cluster_metadata,
+    common_properties,
+    make_client,
+    registry_client,
+    wait_until_available,
+)
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# For ever, and with room for a message of any usual size and the headers that are added to it.
+LARGEST_KEPT = 16 * 1024 * 1024
+KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(LARGEST_KEPT)}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as the cluster knows it; a deleted topic made again has another id."""
+
+    name: str
+    id: str
+    cluster_id: str
+
+
+@dataclass(frozen=True)
+class NewTopicPlan:
+    """A topic as it is made where it is absent."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers that a service works with; the demo makes one whose servers are in its own process."""
+
+    settings: Settings
+    registry: SchemaRegistryClient
+    find_or_make: Callable[[Settings, Sequence[NewTopicPlan]], list[Topic]]
+
+    def ensure_topics(self, subject: Subject, *others: str) -> Topic:
+        """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
+
+        What is absent is made with the partitions and replicas that settings and contract say. Raises Forbidden with
+        the command that makes a topic, where we may not, and Unavailable when no broker answers in time.
+        """
+        settings = self.settings
+        replication = settings.topic_replication or subject.replication
+        plans = [NewTopicPlan(subject.topic, settings.topic_partitions or subject.partitions, replication)]
+        plans += [NewTopicPlan(name, 1, replication, KEPT) for name in others]
+        return wait_until_available(lambda: self.find_or_make(settings, plans), settings)[0]
+
+
+def connect(settings: Settings) -> Servers:
+    """Give the servers that the settings name; contacts none of them yet."""
+    return Servers(settings, registry_client(settings), find_or_make)
+
+
+def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan]) -> list[Topic]:
+    """Find topics on the broker, making those that are absent."""
+    admin = make_client(AdminClient, common_properties(settings))
+    metadata = cluster_metadata(admin, settings)
+    for plan in plans:
+        if plan.name not in metadata.topics:
+            _make(admin, settings, plan)
+    names = [plan.name for plan in plans]
+    try:
+        found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
+        return [Topic(name, str(found[name].result().topic_id), str(metadata.cluster_id)) for name in names]
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet") from None
+        raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+
+
+def _make(admin: AdminClient, settings: Settings, plan: NewTopicPlan) -> None:
+    new = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
+    try:
+        admin.create_topics([new], request_timeout=settings.request_timeout)[plan.name].result()
+        log.info("made the topic %s (partitions: %d, replicas: %d)", plan.name, plan.partitions, plan.replication)
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return
+        config = "".join(f" --config {name}={value}" for name, value in plan.config.items())
+        command = (
+            f"kafka-topics --bootstrap-server {settings.kafka_bootstrap_servers} --create --topic {plan.name} "
+            f"--partitions {plan.partitions} --replication-factor {plan.replication}{config}"
+        )
+        if reason.code() in DENIED:
+            raise Forbidden(f"we may not make the topic {plan.name}; one who may runs: {command}") from None
+        if reason.retriable():
+            raise broker_error(error, f"making the topic {plan.name}") from None
+        raise TopicError(f"the topic {plan.name} cannot be made: {reason.str()}; tried as {command}") from None

@@ -1,0 +1,1 @@
+"""Real Kafka and a real schema registry as processes of this machine."""

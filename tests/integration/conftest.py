@@ -1,0 +1,64 @@
+"""Real servers for the session: those that the environment names, else a stack of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stack.local import LocalStack, NotInstalledError
+from tests.restaurant import Restaurant
+
+
+class ServerAddresses(NamedTuple):
+    """Where the session's broker and registry are."""
+
+    bootstrap_servers: str
+    registry_url: str
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddresses]:
+    """A broker and a registry; in CI it is a failure when none can be started, elsewhere a skip that says why."""
+    bootstrap, registry = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("SCHEMA_REGISTRY_URL")
+    if bootstrap and registry:
+        yield ServerAddresses(bootstrap, registry)
+        return
+    stack = LocalStack(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.start()
+    except NotInstalledError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    try:
+        yield ServerAddresses(stack.bootstrap_servers, stack.registry_url)
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def open_restaurant(servers: ServerAddresses, tmp_path: Path) -> Iterator[Callable[..., Restaurant]]:
+    """Make restaurants with a topic of their own; what they started ends with the test."""
+    opened: list[Restaurant] = []
+
+    def open_one(partitions: int = 1) -> Restaurant:
+        directory = tmp_path / f"restaurant-{len(opened)}"
+        directory.mkdir()
+        opened.append(Restaurant(directory, servers.bootstrap_servers, servers.registry_url, partitions))
+        return opened[-1]
+
+    yield open_one
+    for restaurant in opened:
+        restaurant.close()
+
+
+@pytest.fixture
+def restaurant(open_restaurant: Callable[..., Restaurant]) -> Restaurant:
+    """A restaurant with a topic of one partition, whose contract is registered."""
+    opened = open_restaurant()
+    assert opened.register().returncode == 0
+    return opened

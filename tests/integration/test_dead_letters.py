@@ -1,0 +1,354 @@
+"""What nobody can read, or the ledger refuses, is kept unchanged beside its reason, and can be replayed."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ of none of its stubs
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from confluent_kafka.schema_registry import Schema
+
+from runtime.topics import LARGEST_KEPT
+from tests.restaurant import LIMIT, Restaurant, Service, wait_until
+
+pytestmark = pytest.mark.integration
+
+HEADERS: list[tuple[str, Any]] = [("trace", b"\x00\xff"), ("trace", "again"), ("nothing", None), ("größe", b"")]
+
+
+def publish(restaurant: Restaurant, value: bytes | None, key: bytes | None = b"17", **more: Any) -> None:
+    """Publish a message as anybody can."""
+    producer = Producer({"bootstrap.servers": restaurant.bootstrap_servers, "message.max.bytes": 10_000_000})
+    producer.produce(restaurant.topic, value, key, **more)
+    assert producer.flush(10) == 0
+
+
+def read(restaurant: Restaurant, topic: str, count: int) -> list[Message]:
+    """Read so many messages of a topic's first partition, and see that there are no more."""
+    properties = {"bootstrap.servers": restaurant.bootstrap_servers, "group.id": "reader", "enable.auto.commit": False}
+    found: list[Message] = []
+    with closing(Consumer(properties)) as reader:
+        place = TopicPartition(topic, 0, 0)
+        wait_until(lambda: topic in reader.list_topics(timeout=10).topics, what=topic)
+        wait_until(lambda: reader.get_watermark_offsets(place, timeout=10)[1] >= count, what=f"{count} in {topic}")
+        reader.assign([place])
+        deadline = time.monotonic() + LIMIT
+        while len(found) < count and time.monotonic() < deadline:
+            found += reader.consume(count, 0.1)
+        assert len(found) == count
+        assert reader.get_watermark_offsets(place, timeout=10)[1] == count
+    return found
+
+
+def letters(restaurant: Restaurant, consumer: str, count: int) -> list[dict[str, str]]:
+    """Give what so many dead letters of a consumer tell of themselves."""
+    prefix = "dead-letter."
+    return [
+        {name.removeprefix(prefix): value.decode() for name, value in pairs(message) if name.startswith(prefix)}
+        for message in read(restaurant, f"{restaurant.topic}.{consumer}.dead-letters", count)
+    ]
+
+
+def pairs(message: Message) -> Sequence[tuple[str, bytes]]:
+    """Give a message's headers."""
+    found: Any = message.headers() or []
+    return list(found)
+
+
+def command(restaurant: Restaurant, *arguments: str) -> tuple[int, str]:
+    """Run the command that looks at dead letters."""
+    done = restaurant.run("-m", "consumers.dead_letters", *arguments)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def committed(restaurant: Restaurant, group: str) -> int:
+    """Give the offset that a group has committed, below 0 for none."""
+    with closing(Consumer({"bootstrap.servers": restaurant.bootstrap_servers, "group.id": group})) as client:
+        return client.committed([TopicPartition(restaurant.topic, 0)], timeout=10)[0].offset
+
+
+def configure(restaurant: Restaurant, topic: str, name: str, value: str) -> None:
+    """Set one property of a topic."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(10)
+
+
+def start_cook(restaurant: Restaurant) -> Service:
+    """Start a cook, and return when it is at work: its topics exist then."""
+    cook = restaurant.start("cook")
+    cook.wait_for_error("cook was given partitions")
+    return cook
+
+
+def test_a_letter_is_the_message_unchanged_and_tells_where_it_was_and_why(restaurant: Restaurant) -> None:
+    """Key, value and headers as they came, then ours."""
+    restaurant.make_topic()
+    publish(restaurant, b"\x00not an order", b"\xff\x00key", headers=HEADERS, timestamp=1_700_000_000_123)
+    restaurant.start("manager")
+    (message,) = read(restaurant, f"{restaurant.topic}.manager.dead-letters", 1)
+    (original,) = read(restaurant, restaurant.topic, 1)
+    assert (message.key(), message.value()) == (b"\xff\x00key", b"\x00not an order")
+    assert pairs(message)[: len(HEADERS)] == pairs(original)
+    told = dict(pairs(message)[len(HEADERS) :])
+    schema_id = str(int.from_bytes(b"not "))
+    assert told.pop("dead-letter.sentence") == f"the registry knows no schema of id {schema_id}".encode()
+    assert {name.removeprefix("dead-letter."): value.decode() for name, value in told.items()} == {
+        "topic": restaurant.topic,
+        "partition": "0",
+        "offset": "0",
+        "timestamp": "1700000000123",
+        "consumer": "manager",
+        "schema-id": schema_id,
+        "reason": "unknown-id",
+    }
+
+
+def test_each_reason_has_its_code(restaurant: Restaurant) -> None:
+    """One for each typed error of the codec; the order behind them is prepared."""
+    restaurant.make_topic()
+    foreign = restaurant.registry.register_schema(f"other-{restaurant.topic}", Schema('"string"', "AVRO"))
+    known = restaurant.registry.get_version(restaurant.subject.name, 1).schema_id or 0
+
+    def framed(schema_id: int, body: bytes) -> bytes:
+        return b"\x00" + schema_id.to_bytes(4, "big") + body
+
+    messages: list[tuple[str, bytes | None, Any]] = [
+        ("not-framed", b'{"pizza":"napoli","table":3}', None),
+        ("too-short", b"\x00\x00", None),
+        ("id-in-headers", b"\x0cnapoli\x06", [("__value_schema_id", b"\x01" + b"\x00" * 16)]),
+        ("unknown-id", framed(2**31 - 1, b"\x0cnapoli\x06"), None),
+        ("foreign-schema", framed(foreign, b"\x0cnapoli"), None),
+        ("truncated", framed(known, b"\x0cnap"), None),
+        ("trailing-bytes", framed(known, b"\x0cnapoli\x06\x00"), None),
+        ("malformed", framed(known, b"\x04\xff\xfe\x06"), None),
+        ("breaks-limit", framed(known, b"\x0cnapoli\x00"), None),
+        ("tombstone", None, None),
+    ]
+    for _, value, headers in messages:
+        publish(restaurant, value, headers=headers)
+    restaurant.waiter("napoli", "3")
+    cook = restaurant.start("cook")
+    assert cook.wait_for_lines(1) == ["Received an order for a pizza napoli at table 3 !"]
+    found = letters(restaurant, "cook", len(messages))
+    assert [letter["reason"] for letter in found] == [reason for reason, _, _ in messages]
+    assert [letter["offset"] for letter in found] == [str(offset) for offset in range(len(messages))]
+    wait_until(lambda: committed(restaurant, "cook") == len(messages) + 1, what="the commit")
+
+
+def test_list_show_and_replay_say_what_they_find(restaurant: Restaurant) -> None:
+    """Counts by reason; one letter with its bytes and what the schema makes of them; exit 1 when there is none."""
+    restaurant.make_topic()
+    known = restaurant.registry.get_version(restaurant.subject.name, 1).schema_id or 0
+    publish(restaurant, b"\x00" + known.to_bytes(4, "big") + b"\x0cnapoli\x00", headers=[("trace", b"\x1b[31m")])
+    publish(restaurant, b"noise")
+    cook = start_cook(restaurant)
+    letters(restaurant, "cook", 2)
+    assert cook.stop() == 0
+    code, listed = command(restaurant, "list", "cook")
+    assert code == 0
+    assert listed.splitlines()[0] == f"{restaurant.topic}.cook.dead-letters: 2 letters"
+    assert sorted(line.split() for line in listed.splitlines()[1:]) == [["breaks-limit", "1"], ["not-framed", "1"]]
+    code, shown = command(restaurant, "show", "cook", "0")
+    assert code == 0
+    assert f"was at      {restaurant.topic} partition 0 offset 0" in shown
+    assert "reason      breaks-limit: table is 0, expected int >= 1" in shown
+    assert "header      trace = b'\\x1b[31m'" in shown
+    assert "0c 6e 61 70 6f 6c 69 00" in shown
+    assert "as schema   {'pizza': 'napoli', 'table': 0}" in shown
+    assert command(restaurant, "show", "cook", "2")[0] == 1
+    assert command(restaurant, "replay", "cook", "--reason", "truncated")[0] == 1
+    code, refused = command(restaurant, "list", "chef")
+    assert (code, "chef is no consumer that subjects.yaml knows; there are cook, manager" in refused) == (2, True)
+    code, refused = command(restaurant, "list", "manager")
+    assert (code, "its consumer makes it when it starts" in refused) == (2, True)
+
+
+def test_a_replay_reaches_its_own_consumer_alone_and_is_recorded_once(restaurant: Restaurant) -> None:
+    """A schema that was registered too late; under its own place and time the ledger drops the second replay."""
+    restaurant.make_topic()
+    versions = restaurant.subject.released
+    newer = json.loads(versions[-1].text)
+    newer["fields"].append({"name": "note", "type": "string", "default": ""})
+    text = Schema(json.dumps(newer, separators=(",", ":")), "AVRO")
+    schema_id = restaurant.registry.register_schema(f"other-{restaurant.topic}", text)
+    body = b"\x0cnapoli" + b"\x06" + b"\x02a" + b"\x00"
+    publish(restaurant, b"\x00" + schema_id.to_bytes(4, "big") + body, timestamp=1_700_000_000_123)
+    restaurant.waiter("diavola", "4")
+    cook, _ = restaurant.start("cook"), restaurant.start("manager")
+    for consumer in ("cook", "manager"):
+        assert letters(restaurant, consumer, 1)[0]["reason"] == "foreign-schema"
+    assert restaurant.registry.register_schema(restaurant.subject.name, text) == schema_id
+    assert command(restaurant, "replay", "cook", "--offset", "0")[0] == 0
+    assert cook.wait_for_lines(2)[1] == "Received an order for a pizza napoli at table 3 !"
+    assert len(restaurant.wait_for_rows(1)) == 1
+    for _ in range(2):
+        assert command(restaurant, "replay", "manager", "--reason", "foreign-schema")[0] == 0
+    rows = restaurant.wait_for_rows(2)
+    assert [row[2:5] for row in rows] == [(0, 1, rows[0][4]), (0, 0, 1_700_000_000_123)]
+    restaurant.waiter("last", "5")
+    assert len(restaurant.wait_for_rows(3)) == 3
+    wait_until(lambda: _is_consumed(restaurant, "manager.replays", 2), what="both replays")
+    assert len(restaurant.rows()) == len(restaurant.log()) == 3
+    assert len(cook.wait_for_lines(3)) == 3
+
+
+def _is_consumed(restaurant: Restaurant, group: str, end: int) -> bool:
+    with closing(Consumer({"bootstrap.servers": restaurant.bootstrap_servers, "group.id": group})) as client:
+        return client.committed([TopicPartition(f"{restaurant.topic}.manager.replays", 0)], timeout=10)[0].offset == end
+
+
+def test_a_replayed_letter_that_is_still_bad_is_a_letter_of_its_first_place_again(restaurant: Restaurant) -> None:
+    """And not of the topic of replays."""
+    restaurant.make_topic()
+    publish(restaurant, b"noise", headers=HEADERS)
+    start_cook(restaurant)
+    letters(restaurant, "cook", 1)
+    assert command(restaurant, "replay", "cook")[0] == 0
+    first, again = read(restaurant, f"{restaurant.topic}.cook.dead-letters", 2)
+    assert (again.key(), again.value()) == (first.key(), first.value())
+    told = letters(restaurant, "cook", 2)
+    assert [told[1][name] for name in ("topic", "offset", "reason")] == [restaurant.topic, "0", "not-framed"]
+
+
+def test_an_identity_with_another_content_is_a_letter_of_the_handler(restaurant: Restaurant) -> None:
+    """The cook, which has no ledger, prepares both."""
+    first, other = ({"pizza": pizza, "table": 3, "order_id": "x-1"} for pizza in ("napoli", "diavola"))
+    orders = restaurant.orders_file("orders.jsonl", *map(json.dumps, [first, other, first]))
+    assert restaurant.waiter("--orders", str(orders)).returncode == 0
+    restaurant.start("manager")
+    (letter,) = letters(restaurant, "manager", 1)
+    assert (letter["reason"], letter["offset"]) == ("handler", "1")
+    assert letter["sentence"] == "order_id 'x-1' is recorded in line 1 with another content"
+    wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(3,)], what="all three")
+    assert len(restaurant.rows()) == 1
+    assert restaurant.rows("SELECT partition, offset, line FROM duplicates") == [(0, 2, 1)]
+
+
+def test_both_topics_keep_what_they_get_and_have_room_for_a_full_size_message(restaurant: Restaurant) -> None:
+    """Unlimited in time and size; a message as large as the topic takes fits with its headers."""
+    start_cook(restaurant)
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    for name in ("dead-letters", "replays"):
+        resource = ConfigResource(ResourceType.TOPIC, f"{restaurant.topic}.cook.{name}")
+        settings = {key: entry.value for key, entry in admin.describe_configs([resource])[resource].result(10).items()}
+        assert settings["retention.ms"] == settings["retention.bytes"] == "-1"
+        assert settings["max.message.bytes"] == str(LARGEST_KEPT)
+    publish(restaurant, b"x" * 1_040_000, headers=HEADERS)
+    (message,) = read(restaurant, f"{restaurant.topic}.cook.dead-letters", 1)
+    assert message.value() == b"x" * 1_040_000
+    assert command(restaurant, "replay", "cook")[0] == 0
+    assert len(letters(restaurant, "cook", 2)) == 2
+
+
+def test_a_letter_topic_that_cannot_be_written_stops_the_consumer_and_nothing_is_committed(
+    restaurant: Restaurant,
+) -> None:
+    """The message is not dropped: when the topic takes letters again, it is there."""
+    assert start_cook(restaurant).stop() == 0
+    topic = f"{restaurant.topic}.cook.dead-letters"
+    configure(restaurant, topic, "max.message.bytes", "20")
+    publish(restaurant, b"noise")
+    restaurant.waiter("napoli", "3")
+    stopped = restaurant.start("cook")
+    assert stopped.process.wait(40) == 2
+    assert f"cook: {topic} cannot be written: Broker: Message size too large" in stopped.errors()
+    assert "Traceback" not in stopped.errors()
+    assert committed(restaurant, "cook") <= 0
+    configure(restaurant, topic, "max.message.bytes", str(LARGEST_KEPT))
+    restaurant.start("cook").wait_for_lines(1)
+    assert letters(restaurant, "cook", 1)[0]["reason"] == "not-framed"
+
+
+def test_what_is_good_in_between_ends_a_row_of_letters(restaurant: Restaurant) -> None:
+    """Only as many in a row as DEAD_LETTER_LIMIT says stop a consumer, however they come."""
+    restaurant.make_topic()
+    cook = restaurant.start("cook", {"DEAD_LETTER_LIMIT": "4"})
+    cook.wait_for_error("cook was given partitions")
+    for count in (3, 3, 4):
+        for _ in range(count):
+            publish(restaurant, b"noise")
+        if count == 3:
+            assert restaurant.waiter("napoli", "3").returncode == 0
+    assert cook.process.wait(40) == 2
+    assert len(cook.lines()) == 2
+    assert "4 messages in a row could not be read" in cook.errors()
+
+
+def test_a_registry_that_has_forgotten_our_subject_is_waited_for(restaurant: Restaurant) -> None:
+    """An id that it does not know is then no message's fault: no letter, and with the subject back, it goes on."""
+    cook = start_cook(restaurant)
+    for permanent in (False, True):
+        restaurant.registry.delete_subject(restaurant.subject.name, permanent)
+    publish(restaurant, b"\x00\x7f\xff\xff\xff\x0cnapoli\x06")
+    cook.wait_for_error("cook waits, try 1 failed: the registry does not hold version 1")
+    assert command(restaurant, "list", "cook")[1].startswith(f"{restaurant.topic}.cook.dead-letters: 0 letters")
+    assert restaurant.register().returncode == 0
+    assert letters(restaurant, "cook", 1)[0]["reason"] == "unknown-id"
+    assert cook.process.poll() is None
+
+
+def test_a_header_whose_name_is_no_text_stops_nobody(restaurant: Restaurant) -> None:
+    """Clients of Kafka in other languages can write it, and Python's cannot read it."""
+    restaurant.make_topic()
+    _publish_with_header_name(restaurant, b"\xff\xfe")
+    restaurant.waiter("napoli", "3")
+    cook = restaurant.start("cook")
+    assert cook.wait_for_lines(1) == ["Received an order for a pizza napoli at table 3 !"], cook.errors()
+    (message,) = read(restaurant, f"{restaurant.topic}.cook.dead-letters", 1)
+    assert message.value() == b"noise"
+    assert letters(restaurant, "cook", 1)[0]["sentence"] == "the name of one of its headers is not UTF-8"
+
+
+def _publish_with_header_name(restaurant: Restaurant, name: bytes) -> None:
+    """Publish through librdkafka itself, which takes any bytes for a name."""
+    found = [*Path(confluent_kafka.__file__).parent.parent.glob("confluent_kafka.libs/librdkafka*.so*")]
+    if not found:
+        pytest.skip("librdkafka is not a file beside confluent_kafka here")
+    kafka = ctypes.CDLL(str(found[0]))
+    pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+    error = ctypes.create_string_buffer(512)
+
+    def call(function: str, result: Any, *arguments: Any) -> Any:
+        native = kafka[function]
+        native.restype = result
+        return native(*arguments)
+
+    conf = pointer(call("rd_kafka_conf_new", pointer))
+    servers = text(restaurant.bootstrap_servers.encode())
+    call("rd_kafka_conf_set", ctypes.c_int, conf, text(b"bootstrap.servers"), servers, error, size(512))
+    client = pointer(call("rd_kafka_new", pointer, ctypes.c_int(0), conf, error, size(512)))
+    headers = pointer(call("rd_kafka_headers_new", pointer, size(1)))
+    call(
+        "rd_kafka_header_add", ctypes.c_int, headers, text(name), ctypes.c_ssize_t(-1), text(b"v"), ctypes.c_ssize_t(1)
+    )
+    topic, value, given, end = (ctypes.c_int(kind) for kind in (1, 4, 10, 0))  # rd_kafka_vtype_t
+    parts = [topic, text(restaurant.topic.encode()), value, text(b"noise"), size(5), given, headers, end]
+    assert call("rd_kafka_producev", ctypes.c_int, client, *parts) == 0
+    assert call("rd_kafka_flush", ctypes.c_int, client, ctypes.c_int(10_000)) == 0
+    call("rd_kafka_destroy", None, client)
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback(open_restaurant: Callable[..., Restaurant], restaurant: Restaurant) -> Any:  # noqa: ARG001 - its order
+    """Whatever comes, no consumer ends in a traceback."""
+    yield
+    for service in restaurant.services:
+        assert "Traceback" not in service.errors()

@@ -1,0 +1,181 @@
+"""The generated encoders and decoders against fastavro: equal byte for byte and refusal for refusal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contract.codec import NOT_PLAIN, decode, encode
+from contract.codegen import generate
+from contract.errors import Refused, Unreadable
+from contract.order import Order, OrderV1
+from contract.records import Record
+from contract.subjects import SchemaFile, load_contract
+from contract.varint import TABLE, read_varint, varint
+
+ORDER = load_contract().subject("order")
+LENGTHS = [0, 1, 2, 63, 64, 65, 127, 128, 8191, 8192, 8193]
+NUMBERS = [0, 1, -1, 63, 64, -64, -65, 8191, 8192, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63)]
+ALPHABETS = ["a", "é", "ピ", "\U0001f355", "\x00", "\ud800"]
+
+PRIMITIVES = st.one_of(
+    st.fixed_dictionaries({"type": st.sampled_from(["int", "long"])}, optional={"minimum": st.integers(-70, 70)}),
+    st.fixed_dictionaries(
+        {"type": st.just("string")}, optional={"minLength": st.integers(0, 3), "maxLength": st.integers(3, 9000)}
+    ),
+    st.fixed_dictionaries({"type": st.just("bytes")}, optional={"maxLength": st.integers(0, 9000)}),
+    st.fixed_dictionaries({"type": st.sampled_from(["float", "double"])}, optional={"maximum": st.integers(-9, 9)}),
+    st.just({"type": "boolean"}),
+)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "int": st.one_of(st.sampled_from(NUMBERS), st.integers(-(2**32), 2**32)),
+    "long": st.one_of(st.sampled_from(NUMBERS), st.integers(-(2**64), 2**64)),
+    "string": st.one_of(
+        st.builds(lambda letter, length: letter * length, st.sampled_from(ALPHABETS), st.sampled_from(LENGTHS)),
+        st.text(max_size=80),
+    ),
+    "bytes": st.one_of(st.builds(bytes, st.sampled_from(LENGTHS)), st.binary(max_size=80)),
+    "float": st.floats(),
+    "double": st.floats(),
+    "boolean": st.booleans(),
+}
+ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.binary(max_size=3), st.floats())
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> dict[str, Any]:
+    """Records of primitives with limits, in any order."""
+    fields = draw(st.lists(PRIMITIVES, min_size=1, max_size=5))
+    return {"type": "record", "name": "R", "fields": [{"name": f"f{i}", **one} for i, one in enumerate(fields)]}
+
+
+def make(schema: dict[str, Any]) -> type[Record]:
+    """Generate the types of a schema and import them."""
+    text = json.dumps(schema, separators=(",", ":"))
+    version = SchemaFile(Path("r.v1.avsc"), 1, text)
+    subject = replace(ORDER, current=SchemaFile(Path("r.avsc"), None, text), released=(version,), readers={})
+    module = types.ModuleType("generated_r")
+    sys.modules["generated_r"] = module
+    exec(compile(generate(subject), "generated_r", "exec"), module.__dict__)  # noqa: S102 - what it is for
+    record: type[Record] = module.R
+    return record
+
+
+def fast_encode(value: Record) -> bytes | None:
+    """Encode as the serializer does first."""
+    try:
+        return value.encode_fast()
+    except NOT_PLAIN:
+        return None
+
+
+def fast_decode(record: type[Record], data: bytes) -> Record | None:
+    """Decode as the deserializer does first."""
+    try:
+        return record.decode_fast(data, 0)
+    except NOT_PLAIN:
+        return None
+
+
+def reference_encode(value: Record) -> bytes | None:
+    """Encode with fastavro, None for what is refused."""
+    try:
+        return encode(value)
+    except Refused:
+        return None
+
+
+def reference_decode(record: type[Record], data: bytes) -> Record | None:
+    """Decode with fastavro, None for what is refused."""
+    try:
+        return decode(data, record, json.loads(record.SCHEMA))
+    except Unreadable:
+        return None
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.data())
+def test_what_the_fast_encoder_takes_is_what_fastavro_writes(data: st.DataObject) -> None:
+    """For any schema and value: the same bytes, or None; and never bytes for what is refused."""
+    record = make(data.draw(schemas()))
+    for _ in range(5):
+        values = [data.draw(st.one_of(VALUES[field["type"]], ODD)) for field in json.loads(record.SCHEMA)["fields"]]
+        value = record(*values)
+        fast = fast_encode(value)
+        assert fast is None or fast == reference_encode(value)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.data())
+def test_the_fast_decoder_reads_what_was_written_and_nothing_that_fastavro_refuses(data: st.DataObject) -> None:
+    """Whole bytes give the record; cut, lengthened or changed ones give what fastavro makes of them, or None."""
+    record = make(data.draw(schemas()))
+    values = [data.draw(VALUES[field["type"]]) for field in json.loads(record.SCHEMA)["fields"]]
+    written = reference_encode(record(*values))
+    if written is None:
+        return
+    assert repr(fast_decode(record, written)) == repr(reference_decode(record, written))
+    for _ in range(5):
+        bad = bytearray(written)
+        if bad:
+            bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+        changed = bytes(bad[: data.draw(st.integers(0, len(bad)))]) + data.draw(st.binary(max_size=3))
+        fast = fast_decode(record, changed)
+        assert fast is None or repr(fast) == repr(reference_decode(record, changed))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("letter", ["a", "é", "ピ", "\U0001f355"])
+@pytest.mark.parametrize("limit", [{}, {"maxLength": 64}, {"maxLength": 9000}])
+def test_strings_of_every_length_of_their_length(length: int, letter: str, limit: dict[str, int]) -> None:
+    """Where the length's own bytes become one more, 64 and 8192, both ways are equal."""
+    record = make({"type": "record", "name": "R", "fields": [{"name": "f", "type": "string", **limit}]})
+    value = record(letter * length)
+    written = reference_encode(value)
+    assert fast_encode(value) == written
+    if written is not None:
+        assert fast_decode(record, written) == value
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_at_the_ends(number: int) -> None:
+    """Every number of a long is written as the specification says, and read back."""
+    record = make({"type": "record", "name": "R", "fields": [{"name": "f", "type": "long"}]})
+    written = reference_encode(record(number))
+    assert written is not None
+    assert varint(number) == written == fast_encode(record(number))
+    assert read_varint(written, 0)[1] == len(written)
+    assert fast_decode(record, written) == record(number)
+    if 0 <= number < len(TABLE):
+        assert TABLE[number] == written
+
+
+def test_a_float_beyond_its_32_bits_is_left_to_fastavro() -> None:
+    """Packing it raises what is neither a ValueError nor struct's own error."""
+    record = make({"type": "record", "name": "R", "fields": [{"name": "f", "type": "float"}]})
+    assert fast_encode(record(3.4028235677973366e38)) is None
+
+
+def test_orders_take_the_fast_way() -> None:
+    """Else nothing here would show anything about the product."""
+    for order in (OrderV1("napoli", 3), Order("napoli", 10_000, "x" * 36), Order("é" * 64, 2**31 - 1)):
+        fast = fast_encode(order)
+        assert fast is not None
+        assert fast == reference_encode(order)
+        assert fast_decode(type(order), fast) == order
+
+
+def test_a_field_that_is_called_as_a_local_of_the_methods_is_left_to_fastavro() -> None:
+    """A name must not change what the methods do."""
+    for name in ("data", "at", "number", "cls"):
+        record = make({"type": "record", "name": "R", "fields": [{"name": name, "type": "int"}]})
+        assert fast_encode(record(1)) is None
+        assert reference_encode(record(1)) == b"\x02"

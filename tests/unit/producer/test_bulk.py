@@ -1,0 +1,210 @@
+"""Publishing a file: what is sent under which identity, what is said at the end, what is kept."""
+
+import hashlib
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import pytest
+
+from contract.errors import RecordFileError, StorageUnavailable
+from contract.order import OrderV1, OrderV2
+from contract.records import Record
+from contract.subjects import Subject
+from producer.bulk import add_file_arguments, publish_file
+from producer.publishing import Delivery, RecordProducer, print_delivery
+from producer.record_files import RecordFile
+
+ORDERS = b'{"pizza": "margherita", "table": 1}\n\n{"pizza": "funghi", "table": 2, "order_id": "mine"}\n'
+
+
+class Recorder:
+    """Stands where a RecordProducer does, without a broker: keeps what it is given, acknowledges up to a limit."""
+
+    def __init__(self, limit: int = 1_000_000) -> None:
+        self.sent: list[Any] = []
+        self.connected = 0
+        self._limit = limit
+
+    def connect(self) -> RecordProducer[Any]:
+        """Be the producer."""
+        self.connected += 1
+        return cast(RecordProducer[Any], self)
+
+    def publish_all(
+        self,
+        chunks: Iterable[Sequence[Record]],
+        on_failure: Callable[[Record, str], object],
+        on_delivery: Callable[[Delivery], object] | None = None,
+        _stop: Event | None = None,
+    ) -> int:
+        """Acknowledge records."""
+        for record in (record for chunk in chunks for record in chunk):
+            if len(self.sent) == self._limit:
+                on_failure(record, "no broker")
+                continue
+            if on_delivery is not None:
+                on_delivery(Delivery(0, len(self.sent)))
+            self.sent.append(record)
+        return len(self.sent)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """A producer that acknowledges everything."""
+    return Recorder()
+
+
+@pytest.fixture
+def publish(tmp_path: Path, subject: Subject) -> Callable[..., int]:
+    """Publish a file as the waiter would."""
+
+    def call(
+        recorder: Recorder,
+        *flags: str,
+        content: bytes = ORDERS,
+        record: type[Record] = OrderV2,
+        path: Path | None = None,
+    ) -> int:
+        path = path or tmp_path / "orders.jsonl"
+        path.write_bytes(content)
+        with closing(RecordFile(path, record)) as file:
+            return publish_file(parsed(*flags), file, subject, recorder.connect, tmp_path / "data", Event())
+
+    return call
+
+
+def parsed(*flags: str) -> Namespace:
+    """Parse the flags of a file."""
+    parser = ArgumentParser()
+    add_file_arguments(parser)
+    return parser.parse_args(flags)
+
+
+class TestIdentities:
+    """Made before the first send, and the same whenever the same file is sent."""
+
+    def test_digest_and_line(self, publish: Callable[..., int], recorder: Recorder) -> None:
+        digest = hashlib.sha256(ORDERS).hexdigest()[:24]
+        assert publish(recorder) == 0
+        assert recorder.sent == [OrderV2("margherita", 1, f"{digest}:0000000001"), OrderV2("funghi", 2, "mine")]
+
+    def test_they_grow_in_order(self, publish: Callable[..., int], recorder: Recorder) -> None:
+        publish(recorder, content=b'{"pizza": "a", "table": 1}\n' * 1_200)
+        identities = [order.order_id for order in recorder.sent]
+        assert identities == sorted(set(identities))
+        assert len(identities) == 1_200
+
+    def test_the_same_file_sent_again_has_the_same(
+        self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """Also under another name."""
+        again = Recorder()
+        publish(recorder)
+        publish(again, path=tmp_path / "copy.jsonl")
+        assert again.sent == recorder.sent
+
+    def test_a_batch_name_makes_others(self, publish: Callable[..., int], recorder: Recorder) -> None:
+        assert publish(recorder, "--batch", "evening") == 0
+        assert [order.order_id for order in recorder.sent] == ["evening:0000000001", "mine"]
+
+    def test_a_batch_name_that_makes_no_valid_identity_is_refused(
+        self, publish: Callable[..., int], recorder: Recorder
+    ) -> None:
+        with pytest.raises(RecordFileError, match="is no name for these records: order_id is "):
+            publish(recorder, "--batch", "x" * 60)
+        assert recorder.sent == []
+
+    def test_a_version_without_an_identity_has_none(self, publish: Callable[..., int], recorder: Recorder) -> None:
+        assert publish(recorder, content=b'{"pizza": "a", "table": 1}\n', record=OrderV1) == 0
+        assert recorder.sent == [OrderV1("a", 1)]
+
+
+class TestInvalid:
+    """A file with bad lines."""
+
+    CONTENT = b'{"pizza": "a", "table": 1}\n{"pizza": "a", "table": 0}\n{"pizza": "b", "table": 2}\n'
+
+    def test_nothing_of_it_is_sent_and_nobody_asked(
+        self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        assert publish(recorder, content=self.CONTENT) == 1
+        assert (recorder.connected, recorder.sent) == (0, [])
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err == (
+            f"{tmp_path}/orders.jsonl, line 2: table is 0, expected int >= 1\n"
+            "1 bad lines; nothing was sent; mend them, or send the rest with --skip-invalid\n"
+        )
+
+    def test_skip_invalid_sends_the_rest_and_exits_with_1(
+        self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert publish(recorder, "--skip-invalid", content=self.CONTENT) == 1
+        assert [(order.pizza, order.order_id[-2:]) for order in recorder.sent] == [("a", "01"), ("b", "03")]
+        assert "1 bad lines; the rest is sent; send these, mended, in a file of their own\n" in capsys.readouterr().err
+
+    def test_how_many_more_there_are(
+        self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        publish(recorder, content=b"{}\n" * 50)
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == 21
+        assert errors[-1].startswith("50 bad lines (30 not shown); nothing was sent; ")
+
+
+class TestOutput:
+    """The workshop's line on standard output, the rest on standard error."""
+
+    def test_the_line_at_the_end(
+        self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        publish(recorder)
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert re.fullmatch(r"published 2 orders in \d+\.\d\d s \(\d+ orders/s\)\n", output.err)
+
+    def test_verbose_prints_a_line_for_each(
+        self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        publish(recorder, "--verbose")
+        assert capsys.readouterr().out == (
+            "message published on partition 0 with offset 0\nmessage published on partition 0 with offset 1\n"
+        )
+
+    def test_the_workshops_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_delivery(Delivery(2, 41))
+        assert capsys.readouterr().out == "message published on partition 2 with offset 41\n"
+
+
+class TestUndelivered:
+    """What was not acknowledged is named, kept and can be sent again."""
+
+    def test_it_is_kept_with_its_identities(
+        self, publish: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        stuck = Recorder(limit=1)
+        assert publish(stuck, content=b'{"pizza": "a", "table": 1}\n' * 3) == 1
+        (kept,) = (tmp_path / "data").iterdir()
+        error = capsys.readouterr().err
+        assert error.splitlines()[0].startswith("published 1 orders in ")
+        assert f"2 orders were not acknowledged (no broker) and are kept in {kept}; " in error
+        again = Recorder()
+        assert publish(again, content=kept.read_bytes(), path=tmp_path / kept.name) == 0
+        assert [order.order_id[-4:] for order in again.sent] == ["0002", "0003"]
+        assert again.sent[0].order_id.split(":")[0] == stuck.sent[0].order_id.split(":")[0]
+
+    def test_nothing_is_kept_where_all_was_acknowledged(
+        self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
+    ) -> None:
+        publish(recorder)
+        assert not (tmp_path / "data").exists()
+
+    def test_a_directory_that_cannot_be_made_is_named(self, publish: Callable[..., int], tmp_path: Path) -> None:
+        (tmp_path / "data").write_text("a file")
+        with pytest.raises(StorageUnavailable, match=r"data/undelivered-.*\.jsonl cannot be written"):
+            publish(Recorder(limit=0))
