@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from contract.errors import Reason, TopicError, Unavailable, Unreadable
 from contract.subjects import Subject
-from runtime.clients import DENIED, broker_error, common_properties, make_client, producer_properties
+from runtime.clients import DENIED, broker_error, cluster_metadata, common_properties, make_client, producer_properties
 from runtime.settings import Settings
 from runtime.topics import LARGEST_KEPT
 
@@ -89,6 +89,8 @@ def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
     client = make_client(Consumer, common_properties(settings) | properties)
     place = TopicPartition(topic, 0)
     try:
+        if topic not in cluster_metadata(client, settings).topics:
+            raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts")
         first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
         client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         deadline = time.monotonic() + settings.request_timeout
@@ -105,8 +107,6 @@ def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
             elif time.monotonic() > deadline:
                 raise Unavailable(f"the broker does not answer, reading {topic} at offset {first}")
     except KafkaException as error:
-        if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - librdkafka's name for it
-            raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts") from None
         raise broker_error(error, f"reading {topic}") from None
     finally:
         client.close()

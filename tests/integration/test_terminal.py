@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_file_has_a_progress_bar_on_a_terminal_and_none_in_a_pipe(restaurant: Restaurant) -> None:
-    """Standard error is the terminal; the bar counts orders, and the last line is the summary."""
+    """Standard error is the terminal; the bar says how many there are, and the last line is the summary."""
     path = restaurant.orders_file("orders.csv", "pizza,table", *(f"napoli,{table}" for table in range(1, 5_001)))
     command = [sys.executable, "-m", "producer.waiter", "--orders", str(path)]
     ours, theirs = pty.openpty()
@@ -32,6 +32,6 @@ def test_a_file_has_a_progress_bar_on_a_terminal_and_none_in_a_pipe(restaurant: 
             shown += part
     os.close(ours)
     assert process.wait(LIMIT) == 0
-    assert b"5000/5000" in shown
+    assert b"/5000 [" in shown  # how far it gets before the summary takes its place is a matter of speed
     assert b"published 5000 orders in " in shown
-    assert "5000/5000" not in restaurant.waiter("--orders", str(path)).stderr
+    assert "/5000" not in restaurant.waiter("--orders", str(path)).stderr
