@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -34,10 +35,10 @@ _ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """A schema that messages of a subject were written with; `is_reader` when it is the reader's own version."""
+    """A schema that messages of a subject were written with, and the fast way to read them; fastavro is the other."""
 
     schema: Schema
-    is_reader: bool
+    decode_fast: Callable[[bytes, int], Any]
 
 
 class _SubjectOf:
@@ -74,26 +75,21 @@ class RecordSerializer(Serializer, Generic[R]):
             return None
         if type(value) is not self.record:
             raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
-        try:
-            binary = value.encode_fast()
-        except NOT_PLAIN:
-            binary = None
-        frame = self._frames.get(self._subject(ctx)) or self.frame(self._subject(ctx))
-        return frame + (encode(value, self._schema) if binary is None else binary)
+        subject = self._subject(ctx)
+        frame = self._frames.get(subject) or self.frame(subject)
+        with suppress(*NOT_PLAIN):
+            if (framed := value.encode_fast(frame)) is not None:
+                return framed
+        return frame + encode(value, self._schema)
 
-    def serialize_all(self, records: Iterable[R], ctx: SerializationContext) -> list[bytes]:
+    def serialize_all(self, records: Sequence[R], ctx: SerializationContext) -> list[bytes]:
         """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
         frame, known = self.frame(self._subject(ctx)), self.record
-        values: list[bytes] = []
-        for record in records:
-            binary = None
-            if type(record) is known:
-                try:
-                    binary = record.encode_fast()
-                except NOT_PLAIN:
-                    binary = None
-            values.append((self(record, ctx) or b"") if binary is None else frame + binary)
-        return values
+        with suppress(*NOT_PLAIN):
+            values = [record.encode_fast(frame) for record in records if type(record) is known]
+            if None not in values and len(values) == len(records):
+                return values  # type: ignore[return-value]  # asked in the line above
+        return [self(record, ctx) or b"" for record in records]
 
     def frame(self, subject: str) -> bytes:
         """Give the five bytes before every record of this version in a subject."""
@@ -125,41 +121,34 @@ class RecordDeserializer(Deserializer, Generic[R]):
         if ctx is not None and ctx.headers and _has_id_header(ctx.headers):
             raise Unreadable(Reason.ID_IN_HEADERS, "its schema id is in the headers, this reader wants it in the value")
         subject = self._subject(ctx)
-        writers = self._writers.get(subject)
-        writer = writers.get(data[: _FRAME.size]) if writers is not None else None
-        if writer is None:
-            writer = self._writer_of(data, subject)
-        if writer.is_reader:
-            try:
-                fast = self.record.decode_fast(data, _FRAME.size)
-            except NOT_PLAIN:
-                fast = None
-            if fast is not None:
-                return fast
+        writer = self._writers.get(subject, {}).get(data[: _FRAME.size]) or self._writer_of(data, subject)
+        if (record := self._read_fast(writer, data)) is not None:
+            return record
         try:
             return decode(data, self.record, writer.schema, self._reader, start=_FRAME.size)
         except Unreadable as error:
             error.schema_id = schema_id_of(data)
             raise
 
-    def plainly(self, values: Iterable[bytes | None], ctx: SerializationContext) -> list[R | None]:
-        """Give a record for each message's bytes that this version wrote, and None for all that need a closer look.
+    def plainly(self, values: Sequence[bytes | None], ctx: SerializationContext) -> list[R | None]:
+        """Give a record for each message's bytes that are plainly valid, and None for all that need a closer look.
 
         Does not look at headers: bytes that begin with a known frame and are valid to the last one are what they say.
         """
         writers = self._writers.get(self._subject(ctx), {})
-        frames = {frame for frame, writer in writers.items() if writer.is_reader}
-        decode_fast = self.record.decode_fast
-        records: list[R | None] = []
-        for data in values:
-            record = None
-            if data is not None and data[:5] in frames:
-                try:
-                    record = decode_fast(data, 5)
-                except NOT_PLAIN:
-                    record = None
-            records.append(record)
-        return records
+        decoders = {frame: writer.decode_fast for frame, writer in writers.items()}
+        with suppress(*NOT_PLAIN, KeyError, TypeError):  # no such frame, no value: few batches have any
+            return [decoders[data[:5]](data, 5) for data in values]  # type: ignore[index,arg-type]
+        return [
+            None if data is None or (writer := writers.get(data[:5])) is None else self._read_fast(writer, data)
+            for data in values
+        ]
+
+    def _read_fast(self, writer: _Writer, data: bytes) -> R | None:
+        with suppress(*NOT_PLAIN):
+            record: R | None = writer.decode_fast(data, _FRAME.size)
+            return record
+        return None
 
     def _writer_of(self, data: bytes, subject: str) -> _Writer:
         """Find the writer that a message's frame names, and remember it."""
@@ -177,7 +166,9 @@ class RecordDeserializer(Deserializer, Generic[R]):
         text = lookups.schema_text(self._registry, schema_id)
         known = lookups.lookup(self._registry, subject, text) if text is not None else None
         if known is not None and text is not None and known.id == schema_id:
-            return _Writer(_parsed(text), json.loads(text) == json.loads(self.record.SCHEMA))
+            schema = json.loads(text)
+            fast = (read for known, read in self.record.DECODERS.items() if json.loads(known) == schema)
+            return _Writer(_parsed(text), next(fast, _no_fast_way))
         # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
         # answer what it once was told.
         self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
@@ -242,6 +233,10 @@ def subject_of(ctx: SerializationContext | None) -> str:
     if ctx is None:
         raise TypeError("a SerializationContext is needed: its topic names the subject")
     return f"{ctx.topic}-{ctx.field}"
+
+
+def _no_fast_way(_data: bytes, _start: int) -> None:
+    return None
 
 
 def _parsed(text: str) -> Schema:

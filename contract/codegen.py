@@ -9,7 +9,7 @@ import json
 import keyword
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from contract.codec import decode
 from contract.errors import ContractError, Unreadable
 from contract.golden import golden_of
 from contract.records import Record
-from contract.specialise import methods
+from contract.specialise import decoder, encoder
 from contract.subjects import SchemaFile, Subject
 
 GENERATED = Path(__file__).parent
@@ -91,7 +91,9 @@ def generate(subject: Subject) -> str:
     Raises NoPythonTypeError, which names the file and the place.
     """
     versions = sorted({subject.newest.number or 1, *subject.readers.values()})
-    classes = "".join(_Version(subject.version(number)).source() for number in versions)
+    writers = [subject.version(number) for number in versions]
+    types = [_Version(version, writers) for version in writers]
+    classes = "".join(one.source() for one in types)
     newest = _class_name(subject.newest.schema["name"], subject.newest)
     alias = subject.newest.schema["name"]
     modules = [name for name in ("datetime", "decimal", "uuid") if f"{name}." in classes]
@@ -115,7 +117,7 @@ def generate(subject: Subject) -> str:
         *([f"from contract.varint import {', '.join(varint)}"] if varint else []),
         "",
     ]
-    source = "\n".join(lines) + classes + f"\n\n{alias} = {newest}\n"
+    source = "\n".join(lines) + classes + f"\n\n{alias} = {newest}\n" + "".join(one.decoders() for one in types)
     _prove(source, newest, subject.newest)
     return source
 
@@ -143,8 +145,10 @@ def _class_name(name: str, version: SchemaFile) -> str:
 class _Version:
     """The classes of one released version: its record and every record nested in it."""
 
-    def __init__(self, version: SchemaFile) -> None:
+    def __init__(self, version: SchemaFile, writers: Sequence[SchemaFile]) -> None:
         self._version = version
+        self._writers = writers
+        self._decoders: dict[str, str] = {}
         self._classes: list[str] = []
         self._named: dict[str, str] = {}
 
@@ -154,6 +158,12 @@ class _Version:
             raise NoPythonTypeError(f"{self._version.path} must be a record to become a Python type")
         self._record(schema, top=True)
         return "".join(self._classes)
+
+    def decoders(self) -> str:
+        """Give the line that names the decoder for what each version wrote; after `source`."""
+        name = _class_name(self._version.schema["name"], self._version)
+        known = ", ".join(f"{writer}.SCHEMA: {name}.{method}" for writer, method in self._decoders.items())
+        return f"{name}.DECODERS = {{{known}}}\n" if known else ""
 
     def _record(self, schema: Mapping[str, Any], *, top: bool = False) -> str:
         name = _class_name(schema["name"], self._version)
@@ -168,7 +178,12 @@ class _Version:
         if top:
             lines += ["", f"    VERSION: ClassVar[int] = {self._version.number}"]
             lines += ["    SCHEMA: ClassVar[str] = (", *_literals(self._version.text), "    )"]
-            lines += methods(schema, keywords=bool(keywords))
+            lines += encoder(schema)
+            for writer in self._writers:
+                method = "decode_fast" if writer is self._version else f"decode_fast_v{writer.number}"
+                if found := decoder(method, schema, writer.schema, keywords=bool(keywords)):
+                    lines += found
+                    self._decoders[_class_name(writer.schema["name"], writer)] = method
         self._classes.append("\n".join(lines) + "\n")
         return name
 
@@ -193,6 +208,8 @@ class _Version:
             "fixed",
         }:  # JSON has them as text, a code point a byte (Avro specification, "Complex Types")
             default = default.encode("latin-1")
+        if kind in {"float", "double"}:
+            default = float(default)
         if isinstance(schema, dict) and ("logicalType" in schema or kind == "record"):
             self._fail(f"{where} has a default of a {schema.get('logicalType', kind)}, which is not supported")
         if isinstance(default, dict | list):

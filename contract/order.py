@@ -31,7 +31,7 @@ class OrderV1(Record, frozen=True):
         '{"name":"table","type":"int","minimum":1,"doc":"The number of the table."}]}'
     )
 
-    def encode_fast(self) -> bytes | None:
+    def encode_fast(self, frame: bytes) -> bytes | None:
         pizza = self.pizza
         if type(pizza) is not str or not 1 <= len(pizza) <= 64:
             return None
@@ -39,27 +39,54 @@ class OrderV1(Record, frozen=True):
         table = self.table
         if type(table) is not int or not 1 <= table <= 2147483647:
             return None
-        return TABLE[len(pizza_utf8)] + pizza_utf8 + (TABLE[table] if 0 <= table < 8192 else varint(table))
+        return b"".join((frame, TABLE[len(pizza_utf8)], pizza_utf8, TABLE[table] if 0 <= table < 8192 else varint(table)))
 
     @classmethod
     def decode_fast(cls, data: bytes, at: int) -> Self | None:
         number = data[at]
-        at += 1
+        at = at + 1
         if number > 127:
             number, at = read_varint(data, at - 1)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
             return None
-        at = end
-        number = data[at]
-        at += 1
+        number = data[end]
+        at = end + 1
         if number > 127:
             number, at = read_varint(data, at - 1)
-        table = (number >> 1) ^ -(number & 1)
-        if not 1 <= table <= 2147483647:
+        table = number >> 1
+        if number & 1 or not 1 <= table <= 2147483647:
             return None
         if at != len(data):
+            return None
+        return cls(pizza, table)
+
+    @classmethod
+    def decode_fast_v2(cls, data: bytes, at: int) -> Self | None:
+        number = data[at]
+        at = at + 1
+        if number > 127:
+            number, at = read_varint(data, at - 1)
+        end = at + (number >> 1)
+        pizza = data[at:end].decode()
+        if number & 1 or not 1 <= len(pizza) <= 64:
+            return None
+        number = data[end]
+        at = end + 1
+        if number > 127:
+            number, at = read_varint(data, at - 1)
+        table = number >> 1
+        if number & 1 or not 1 <= table <= 2147483647:
+            return None
+        number = data[at]
+        at = at + 1
+        if number > 127:
+            number, at = read_varint(data, at - 1)
+        end = at + (number >> 1)
+        if number & 1:
+            return None
+        if end != len(data):
             return None
         return cls(pizza, table)
 
@@ -84,7 +111,7 @@ class OrderV2(Record, frozen=True):
         ' and kept when sent again; empty in orders of version 1."}]}'
     )
 
-    def encode_fast(self) -> bytes | None:
+    def encode_fast(self, frame: bytes) -> bytes | None:
         pizza = self.pizza
         if type(pizza) is not str or not 1 <= len(pizza) <= 64:
             return None
@@ -96,38 +123,59 @@ class OrderV2(Record, frozen=True):
         if type(order_id) is not str or not len(order_id) <= 64:
             return None
         order_id_utf8 = order_id.encode()
-        return TABLE[len(pizza_utf8)] + pizza_utf8 + (TABLE[table] if 0 <= table < 8192 else varint(table)) + TABLE[len(order_id_utf8)] + order_id_utf8
+        return b"".join((frame, TABLE[len(pizza_utf8)], pizza_utf8, TABLE[table] if 0 <= table < 8192 else varint(table), TABLE[len(order_id_utf8)], order_id_utf8))
 
     @classmethod
-    def decode_fast(cls, data: bytes, at: int) -> Self | None:
+    def decode_fast_v1(cls, data: bytes, at: int) -> Self | None:
         number = data[at]
-        at += 1
+        at = at + 1
         if number > 127:
             number, at = read_varint(data, at - 1)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
             return None
-        at = end
-        number = data[at]
-        at += 1
+        number = data[end]
+        at = end + 1
         if number > 127:
             number, at = read_varint(data, at - 1)
-        table = (number >> 1) ^ -(number & 1)
-        if not 1 <= table <= 2147483647:
+        table = number >> 1
+        if number & 1 or not 1 <= table <= 2147483647:
+            return None
+        if at != len(data):
+            return None
+        return cls(pizza, table)
+
+    @classmethod
+    def decode_fast(cls, data: bytes, at: int) -> Self | None:
+        number = data[at]
+        at = at + 1
+        if number > 127:
+            number, at = read_varint(data, at - 1)
+        end = at + (number >> 1)
+        pizza = data[at:end].decode()
+        if number & 1 or not 1 <= len(pizza) <= 64:
+            return None
+        number = data[end]
+        at = end + 1
+        if number > 127:
+            number, at = read_varint(data, at - 1)
+        table = number >> 1
+        if number & 1 or not 1 <= table <= 2147483647:
             return None
         number = data[at]
-        at += 1
+        at = at + 1
         if number > 127:
             number, at = read_varint(data, at - 1)
         end = at + (number >> 1)
         order_id = data[at:end].decode()
         if number & 1 or not len(order_id) <= 64:
             return None
-        at = end
-        if at != len(data):
+        if end != len(data):
             return None
         return cls(pizza, table, order_id)
 
 
 Order = OrderV2
+OrderV1.DECODERS = {OrderV1.SCHEMA: OrderV1.decode_fast, OrderV2.SCHEMA: OrderV1.decode_fast_v2}
+OrderV2.DECODERS = {OrderV1.SCHEMA: OrderV2.decode_fast_v1, OrderV2.SCHEMA: OrderV2.decode_fast}

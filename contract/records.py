@@ -10,8 +10,8 @@ import datetime
 import decimal
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -25,20 +25,18 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     SCHEMA: ClassVar[str]
     """The released Avro schema as compact JSON, exactly as it is sent to a registry."""
 
-    def encode_fast(self) -> bytes | None:
-        """Give the Avro binary of a plainly valid record, else None: fastavro is to be asked.
+    DECODERS: ClassVar[Mapping[str, Callable[[bytes, int], Any]]] = {}
+    """By a writer's schema: the method that gives the record in its bytes, from an index to the end.
+
+    It gives None for what is not plainly valid, or raises one of contract.codec.NOT_PLAIN: fastavro is to be asked.
+    """
+
+    def encode_fast(self, frame: bytes) -> bytes | None:
+        """Give a frame and behind it the Avro binary of a plainly valid record, else None: fastavro is to be asked.
 
         For what is not plainly valid it may also raise one of contract.codec.NOT_PLAIN.
         """
-        return None
-
-    @classmethod
-    def decode_fast(cls, data: bytes, at: int) -> Self | None:
-        """Give the record that this version wrote from `at` to the end, else None: fastavro is to be asked.
-
-        For what is no such record it may also raise one of contract.codec.NOT_PLAIN.
-        """
-        del data, at
+        del frame
         return None
 
 

@@ -1,4 +1,4 @@
-"""Writes an encoder and a decoder specialised to one version, limits inline, for records of primitives.
+"""Writes encoders and decoders specialised to one version, limits inline, for records of primitives.
 
 They take what is valid, as fast as Python can, and give None for everything else; the codec then asks fastavro, which
 reads or refuses it. So they need not know any error, and a test holds both equal byte for byte.
@@ -18,30 +18,56 @@ _UTF8_MOST = 4  # bytes a character
 
 
 # What the methods themselves use; a record with a field of such a name is left to fastavro.
-_OURS = {"self", "cls", "data", "at", "end", "number", "len", "type", "bool", "int", "float", "str", "bytes"}
+_OURS = {"self", "cls", "frame", "data", "at", "end", "number", "len", "type", "bool", "int", "float", "str", "bytes"}
 _OURS |= {"TABLE", "FLOAT", "DOUBLE", "varint", "read_varint"}
 
 
-def methods(schema: Mapping[str, Any], *, keywords: bool) -> list[str]:
-    """Give the lines of `encode_fast` and `decode_fast` for a record, none when it holds more than primitives.
+def encoder(schema: Mapping[str, Any]) -> list[str]:
+    """Give the lines of `encode_fast` for a record, none when it holds more than primitives."""
+    fields = _fields(schema)
+    if not fields:
+        return []
+    parts = ", ".join(field.part() for field in fields)
+    take = [line for field in fields for line in field.take()]
+    method = ["def encode_fast(self, frame: bytes) -> bytes | None:", *_indent(take)]
+    return ["", *_indent([*method, f'    return b"".join((frame, {parts}))'])]
 
+
+def decoder(name: str, reader: Mapping[str, Any], writer: Mapping[str, Any], *, keywords: bool) -> list[str]:
+    """Give the lines of a method that reads with one schema what another wrote, or the same.
+
+    None when either holds more than primitives, or when they differ by more than fields that one of them lacks.
     `keywords` tells whether the record is made with keywords only.
     """
+    wanted = {field.name: field for field in _fields(reader)}
+    written = _fields(writer)
+    kinds = {field.name: field.kind for field in written}
+    absent = [field for one, field in wanted.items() if one not in kinds]
+    if (
+        not wanted
+        or not written
+        or any(reader.get(key) != writer.get(key) for key in ("name", "namespace"))
+        or not all(field.may_be_absent for field in absent)
+        or any(field.kind != kinds.get(one, field.kind) for one, field in wanted.items())
+    ):
+        return []
+    at, read = "at", list[str]()
+    for field in written:
+        read += wanted[field.name].read(at) if field.name in wanted else field.skip(at)
+        at = field.end
+    present = [one for one in wanted if one in kinds]
+    by_name = keywords or present != list(wanted)[: len(present)]
+    values = ", ".join(f"{one}={one}" if by_name else one for one in present)
+    method = ["@classmethod", f"def {name}(cls, data: bytes, at: int) -> Self | None:", *_indent(read)]
+    return ["", *_indent([*method, f"    if {at} != len(data):", "        return None", f"    return cls({values})"])]
+
+
+def _fields(schema: Mapping[str, Any]) -> list[_Field]:
+    """Give a record's fields, none when one of them is no primitive or is called as what the methods themselves use."""
     fields = [_Field(field) for field in schema["fields"]]
     names = {field.name for field in fields} | {f"{field.name}_utf8" for field in fields}
-    if not fields or len(names) < 2 * len(fields) or names & _OURS or not all(field.is_primitive for field in fields):
-        return []
-    parts = " + ".join(field.part() for field in fields)
-    encode = ["def encode_fast(self) -> bytes | None:", *_indent(line for field in fields for line in field.take())]
-    decode = [
-        "@classmethod",
-        "def decode_fast(cls, data: bytes, at: int) -> Self | None:",
-        *_indent(line for field in fields for line in field.read()),
-        "    if at != len(data):",
-        "        return None",
-        f"    return cls({', '.join(f'{field.name}={field.name}' if keywords else field.name for field in fields)})",
-    ]
-    return ["", *_indent([*encode, f"    return {parts}", "", *decode])]
+    plain = len(names) == 2 * len(fields) and not names & _OURS and all(field.is_primitive for field in fields)
+    return fields if plain else []
 
 
 class _Field:
@@ -54,60 +80,82 @@ class _Field:
             self._limits = {**kind, **field}
             kind = kind["type"]
         self.name = field["name"]
-        self._kind = kind if isinstance(kind, str) else ""
-        self.is_primitive = self._kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
+        self.kind = kind if isinstance(kind, str) else ""
+        # Under another name it may be there all the same.
+        self.may_be_absent = "default" in field and "aliases" not in field
+        self.is_primitive = self.kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
 
     def take(self) -> list[str]:
         """Take the field from the record and check type and limits."""
         lines = [f"{self.name} = self.{self.name}"]
         python = {"boolean": "bool", **dict.fromkeys(_INTEGERS, "int"), **dict.fromkeys(_REALS, "float")}
-        refuse = [f"type({self.name}) is not {_LENGTHS.get(self._kind) or python[self._kind]}", *self._breaks()]
+        refuse = [f"type({self.name}) is not {_LENGTHS.get(self.kind) or python[self.kind]}", *self._breaks()]
         lines += [f"if {' or '.join(refuse)}:", "    return None"]
-        if self._kind == "string":
+        if self.kind == "string":
             lines.append(f"{self.name}_utf8 = {self.name}.encode()")
         return lines
 
     def part(self) -> str:
-        """Give the expression of the field's Avro binary."""
+        """Give the expressions of the field's Avro binary."""
         name = self.name
-        if self._kind in _LENGTHS:
-            data = f"{name}_utf8" if self._kind == "string" else name
-            most = self._limits.get("maxLength", len(TABLE)) * (_UTF8_MOST if self._kind == "string" else 1)
+        if self.kind in _LENGTHS:
+            data = f"{name}_utf8" if self.kind == "string" else name
+            most = self._limits.get("maxLength", len(TABLE)) * (_UTF8_MOST if self.kind == "string" else 1)
             length = f"TABLE[len({data})]" if most < len(TABLE) else f"varint(len({data}))"
-            return f"{length} + {data}"
-        if self._kind in _INTEGERS:
-            return f"(TABLE[{name}] if 0 <= {name} < {len(TABLE)} else varint({name}))"
-        if self._kind == "boolean":
-            return f'(b"\\x01" if {name} else b"\\x00")'
-        return f"{_REALS[self._kind][0]}.pack({name})"
+            return f"{length}, {data}"
+        if self.kind in _INTEGERS:
+            return f"TABLE[{name}] if 0 <= {name} < {len(TABLE)} else varint({name})"
+        if self.kind == "boolean":
+            return f'b"\\x01" if {name} else b"\\x00"'
+        return f"{_REALS[self.kind][0]}.pack({name})"
 
-    def read(self) -> list[str]:
-        """Read the field from `data` at `at`, check its limits, and go on behind it."""
+    @property
+    def end(self) -> str:
+        """The variable that is behind the field once it is read."""
+        return "end" if self.kind in _LENGTHS else "at"
+
+    def read(self, at: str) -> list[str]:
+        """Read the field from `data` at a variable, check its limits, and go on behind it."""
         name = self.name
-        if self._kind == "boolean":
-            return [f"{name} = data[at] == 1", "if data[at] > 1:", "    return None", "at += 1"]
-        if self._kind in _REALS:
-            layout, size = _REALS[self._kind]
-            return [f"({name},) = {layout}.unpack_from(data, at)", *self._refuse(self._breaks()), f"at += {size}"]
-        lines = ["number = data[at]", "at += 1", "if number > 127:", "    number, at = read_varint(data, at - 1)"]
-        if self._kind in _INTEGERS:
-            return [*lines, f"{name} = (number >> 1) ^ -(number & 1)", *self._refuse(self._breaks())]
-        value = "data[at:end]" + (".decode()" if self._kind == "string" else "")
-        return [*lines, "end = at + (number >> 1)", f"{name} = {value}", *self._refuse(["number & 1", *self._breaks()]),
-                "at = end"]  # fmt: skip
+        if self.kind == "boolean":
+            return [f"{name} = data[{at}] == 1", *self.skip(at)]
+        if self.kind in _REALS:
+            return [f"({name},) = {_REALS[self.kind][0]}.unpack_from(data, {at})", *self._refuse(self._breaks()),
+                    *self.skip(at)]  # fmt: skip
+        if self.kind in _INTEGERS:
+            if self._limits.get("minimum", -1) >= 0:  # an odd one is negative
+                return [*_number(at), f"{name} = number >> 1", *self._refuse(["number & 1", *self._breaks()])]
+            return [*_number(at), f"{name} = (number >> 1) ^ -(number & 1)", *self._refuse(self._breaks())]
+        value = "data[at:end]" + (".decode()" if self.kind == "string" else "")
+        return [*_number(at), "end = at + (number >> 1)", f"{name} = {value}",
+                *self._refuse(["number & 1", *self._breaks()])]  # fmt: skip
+
+    def skip(self, at: str) -> list[str]:
+        """Pass over the field."""
+        if self.kind == "boolean":
+            return [*self._refuse([f"data[{at}] > 1"]), f"at = {at} + 1"]
+        if self.kind in _REALS:
+            return [f"at = {at} + {_REALS[self.kind][1]}"]
+        behind = ["end = at + (number >> 1)", *self._refuse(["number & 1"])]
+        return _number(at) + (behind if self.kind in _LENGTHS else [])
 
     def _refuse(self, breaks: list[str]) -> list[str]:
         return [f"if {' or '.join(breaks)}:", "    return None"] if breaks else []
 
     def _breaks(self) -> list[str]:
         """Give the conditions under which a value breaks a limit, Avro's own among them."""
-        if self._kind in _LENGTHS:
+        if self.kind in _LENGTHS:
             return _outside(f"len({self.name})", self._limits.get("minLength"), self._limits.get("maxLength"))
         least, most = self._limits.get("minimum"), self._limits.get("maximum")
-        if bits := _INTEGERS.get(self._kind):
+        if bits := _INTEGERS.get(self.kind):
             least = -(2**bits) if least is None else least
             most = 2**bits - 1 if most is None else most
         return _outside(self.name, least, most)
+
+
+def _number(at: str) -> list[str]:
+    return [f"number = data[{at}]", f"at = {at} + 1",
+            "if number > 127:", "    number, at = read_varint(data, at - 1)"]  # fmt: skip
 
 
 def _outside(what: str, least: float | None, most: float | None) -> list[str]:
