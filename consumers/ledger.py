@@ -12,9 +12,11 @@ import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self
@@ -28,6 +30,9 @@ from runtime.topics import Topic
 
 FORMAT = 1
 """Raised with every change of the tables; a ledger of a newer format is refused."""
+
+_ROWS = 100
+"""How many rows one statement inserts; SQLite takes 32,766 values, and more rows gain nothing."""
 
 _TABLES = """
 CREATE TABLE ledger (
@@ -83,6 +88,7 @@ class Ledger(Generic[R]):
         self._record = record
         self._decoder = msgspec.json.Decoder(record)
         self._identity = identity
+        self._identity_of: Callable[[R], str] = attrgetter(identity) if identity else lambda _: ""
         self._line = line
         self._table = table
         self._next: dict[int, int] = {}
@@ -116,8 +122,8 @@ class Ledger(Generic[R]):
         with _disk(self._path), self._transaction():
             self._advance(batch.next_offsets)
             log_bytes = self._repair_log()
-            new, duplicates = self._insert(batch.records)
-            self._append("".join(f"{self._line(received.value)}\n" for received in new).encode(), log_bytes)
+            new, duplicates = self._insert(batch)
+            self._append("".join([f"{line}\n" for line in map(self._line, new)]).encode(), log_bytes)
         for partition, next_offset in batch.next_offsets.items():
             self._next[partition] = max(next_offset, self._next[partition])
         return Recorded(len(new), duplicates)
@@ -147,27 +153,26 @@ class Ledger(Generic[R]):
             if not changed:
                 raise Overtaken(f"{self._path}: somebody else has recorded partition {partition} past {expected}")
 
-    def _insert(self, records: Collection[Received[R]]) -> tuple[Collection[Received[R]], int]:
-        """Give the records that are rows now, and the number of duplicates among the others."""
+    def _insert(self, batch: Batch[R]) -> tuple[Sequence[R], int]:
+        """Give the values that are rows now, and the number of duplicates among the others."""
         now = time.time_ns() // 1_000_000
         (before,) = self._db.execute(f"SELECT coalesce(max(line), 0) FROM {self._table}").fetchone()
+        encode, identity_of = msgspec.json.Encoder().encode, self._identity_of
         rows = [
-            (
-                received.partition,
-                received.offset,
-                received.timestamp,
-                now,
-                self._identity_of(received),
-                msgspec.json.encode(received.value).decode(),
-            )
-            for received in records
+            (one.partition, one.offset, one.timestamp, now, identity_of(one.value), encode(one.value).decode())
+            for one in batch.records
         ]
-        inserted = self._db.executemany(
+        inserted = sum(self._insert_rows(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
+        return (batch.values, 0) if inserted == len(rows) else self._sort_out(batch.records, before)
+
+    def _insert_rows(self, rows: Sequence[Sequence[object]]) -> int:
+        """Insert rows by one statement, in half the time that one for each takes, and give how many were new."""
+        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+        return self._db.execute(
             f"INSERT INTO {self._table} (partition, offset, published_ms, recorded_ms, identity, record) "
-            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            rows,
+            f"VALUES {places} ON CONFLICT DO NOTHING",
+            list(chain.from_iterable(rows)),
         ).rowcount
-        return (records, 0) if inserted == len(rows) else self._sort_out(records, before)
 
     def _append(self, text: bytes, log_bytes: int) -> None:
         """Put lines on the disk, behind what belongs to the ledger; the transaction is not committed before."""
@@ -185,12 +190,12 @@ class Ledger(Generic[R]):
                 os.truncate(self._log_path, log_bytes)
             raise
 
-    def _sort_out(self, records: Collection[Received[R]], before: int) -> tuple[list[Received[R]], int]:
-        """Give the records that became rows after line `before`, and note and count the others' repeated identities.
+    def _sort_out(self, records: Sequence[Received[R]], before: int) -> tuple[list[R], int]:
+        """Give the values that became rows after line `before`, and note and count the others' repeated identities.
 
         A place that is recorded already is passed over; a known identity with other content is Rejected.
         """
-        new: list[Received[R]] = []
+        new: list[R] = []
         duplicates = 0
         refused: dict[tuple[int, int], str] = {}
         last = before
@@ -199,10 +204,10 @@ class Ledger(Generic[R]):
             row = self._find("partition = ? AND offset = ?", place)
             if row is not None:
                 if row[0] > last:
-                    new.append(received)
+                    new.append(received.value)
                     last = row[0]
                 continue
-            identity = self._identity_of(received)
+            identity = self._identity_of(received.value)
             line, content = self._find("identity = ? AND identity <> ''", (identity,)) or (0, "")
             if content and self._read(content) == received.value:
                 self._db.execute("INSERT OR IGNORE INTO duplicates VALUES (?, ?, ?)", (*place, line))
@@ -225,10 +230,9 @@ class Ledger(Generic[R]):
         except msgspec.ValidationError:
             return None
 
-    def _identity_of(self, received: Received[R]) -> str:
-        return getattr(received.value, self._identity) if self._identity else ""
-
     def _prepare(self, topic: Topic) -> None:
+        # Larger pages than 4096 bytes: a row and its two index entries are some 200 bytes. Only a new file takes it.
+        self._db.execute("PRAGMA page_size = 16384")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         ours = (topic.name, topic.id, topic.cluster_id)

@@ -20,7 +20,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from consumers.batches import Batch, ReceivedRecords, ends_of, place_of
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
-from consumers.source import LostOffset, Resume, Source
+from consumers.source import BATCH, LostOffset, Resume, Source
 from contract import lookups
 from contract.codec import RecordDeserializer
 from contract.errors import (
@@ -51,7 +51,13 @@ class RecordConsumer(Generic[R]):
     """A member of a consumer group that reads a subject's topic, and what is replayed to this group, as one version."""
 
     def __init__(
-        self, servers: Servers, subject: Subject, record: type[R], group: str, lost_offset: LostOffset = "earliest"
+        self,
+        servers: Servers,
+        subject: Subject,
+        record: type[R],
+        group: str,
+        lost_offset: LostOffset = "earliest",
+        batch: int = BATCH,
     ) -> None:
         """Wait for broker and registry, make sure that the topics exist and that the registry holds this version."""
         self.group = group
@@ -63,26 +69,32 @@ class RecordConsumer(Generic[R]):
         )
         self.dead_letters = DeadLetters(servers.settings, subject, group)
         self.topic = servers.ensure_topics(subject, self.dead_letters.topic, self.dead_letters.replays)
-        self.source = Source(self.settings, group, self.topic.name, lost_offset)
+        self.source = Source(self.settings, group, self.topic.name, lost_offset, batch)
         # In a group of its own: in the same one, replays would count when the topic's partitions are shared out.
         self.replays = Source(self.settings, f"{group}.replays", self.dead_letters.replays)
         log.info("%s reads %s with version %d (schema id %d)", group, subject.topic, record.VERSION, known.id)
 
 
 def create_consumer(
-    servers: Servers, subject: Subject, record: type[R], group: str, lost_offset: LostOffset = "earliest"
+    servers: Servers,
+    subject: Subject,
+    record: type[R],
+    group: str,
+    lost_offset: LostOffset = "earliest",
+    batch: int = BATCH,
 ) -> RecordConsumer[R]:
     """Make a member of a group.
 
     `lost_offset` says what to do when the topic no longer has the offset to go on from: begin at the earliest, or end
-    with an error that names what is lost. Raises ContractError when `readers` gives the group another version.
+    with an error that names what is lost. `batch` is the most records that are handled at once. Raises ContractError
+    when `readers` gives the group another version.
     """
     if subject.readers.get(group) != record.VERSION:
         raise ContractError(
             f"{group} is built to read version {record.VERSION} of {subject.name}, "
             f"subjects.yaml says {subject.readers.get(group, 'nothing of it')}"
         )
-    return RecordConsumer(servers, subject, record, group, lost_offset)
+    return RecordConsumer(servers, subject, record, group, lost_offset, batch)
 
 
 def consume_messages(

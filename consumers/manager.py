@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(servers: Servers, stop: Event) -> int:
     """Record orders until `stop` is set."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
-    consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error")
+    # A transaction waits for the disk, whatever is in it: many orders at once where there are many.
+    consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error", batch=10_000)
     with open_ledger(servers, subject, consumer) as ledger:
         consume_messages(consumer, ledger.record, stop, ledger.resume, mark=ledger.id)
     return OK

@@ -15,7 +15,8 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BATCH = 2_000
+BATCH = 500
+"""Messages that one poll gives at most: with more of them in hand each one costs more, by the processor's cache."""
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
 
@@ -28,8 +29,11 @@ OnRebalance: TypeAlias = Callable[["Source", list[TopicPartition]], None]
 class Source:
     """One topic as a group member reads it: its client, and what has been handled and not yet committed."""
 
-    def __init__(self, settings: Settings, group: str, topic: str, lost_offset: LostOffset = "earliest") -> None:
+    def __init__(
+        self, settings: Settings, group: str, topic: str, lost_offset: LostOffset = "earliest", batch: int = BATCH
+    ) -> None:
         self.group = group
+        self._batch = batch
         self.topic = topic
         self.handled: dict[int, int] = {}
         """The next offset of each partition, past what has been handled."""
@@ -54,7 +58,7 @@ class Source:
 
     def receive(self, seconds: float = 0.0) -> Sequence[Message]:
         """Give all that is there; when nothing is, wait for the first that comes, not for a batch to fill."""
-        messages: Sequence[Message] = self.client.consume(BATCH, 0)
+        messages: Sequence[Message] = self.client.consume(self._batch, 0)
         if not messages:
             message = self.client.poll(seconds)
             messages = [message] if message is not None else []

@@ -162,6 +162,7 @@ def test_its_log_is_deleted_shortened_and_lengthened(scene: Scene, chance: rando
         waiters.append(scene.start_waiter(file))
         assert waiters[-1].process.wait(60) == 0
         if not running:
+            manager.wait_for_error("was given partitions")  # before, nobody may be there to hear the signal
             assert manager.stop() == 0
             manager = scene.start("manager")
         scene.wait_for_end()
