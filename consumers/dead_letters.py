@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-from fastavro.schema import parse_schema
 
 from consumers.letters import DeadLetters, Letter, headers_of, read_letters, replay_letters
-from contract.codec import resolve
+from contract.binary import resolve
 from contract.errors import PipelineError, Reason, SettingError, TopicError
 from contract.lookups import schema_text
 from contract.subjects import Subject, load_contract
@@ -67,7 +63,7 @@ def _show(flags: Namespace, settings: Settings, subject: Subject, group: str) ->
     topic = DeadLetters(settings, subject, group).topic
     for letter in read_letters(settings, topic):
         if letter.offset == flags.offset:
-            _print_letter(letter, settings, subject.version(subject.readers[group]).schema)
+            _print_letter(letter, settings, subject.version(subject.readers[group]).text)
             return OK
     print(f"{topic} has no letter at offset {flags.offset}", file=sys.stderr)
     return FAILED
@@ -86,7 +82,7 @@ def _chosen(flags: Namespace, letters: Iterator[Letter]) -> Iterator[Letter]:
             yield letter
 
 
-def _print_letter(letter: Letter, settings: Settings, reader: Any) -> None:
+def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:
     value = letter.message.value() or b""
     print(f"letter      {letter.offset}")
     print(f"was at      {letter.topic} partition {letter.partition} offset {letter.original_offset}")
@@ -101,7 +97,7 @@ def _print_letter(letter: Letter, settings: Settings, reader: Any) -> None:
     print(f"as schema   {_read_anyhow(value, settings, reader)}")
 
 
-def _read_anyhow(value: bytes, settings: Settings, reader: Any) -> str:
+def _read_anyhow(value: bytes, settings: Settings, reader: str) -> str:
     """Say what the schema named in the bytes makes of them, limits aside."""
     schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
     if len(value) < _FRAME_BYTES or value[0] != 0:
@@ -110,7 +106,7 @@ def _read_anyhow(value: bytes, settings: Settings, reader: Any) -> str:
         text = schema_text(registry_client(settings), schema_id)
         if text is None:
             return f"nothing: the registry knows no schema of id {schema_id}"
-        return ascii(resolve(value, parse_schema(json.loads(text)), parse_schema(reader), start=_FRAME_BYTES))
+        return ascii(resolve(value, text, reader, start=_FRAME_BYTES))
     except PipelineError as error:
         return f"nothing: {error}"
 

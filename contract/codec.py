@@ -6,7 +6,6 @@ Both classes are confluent-kafka's `Serializer` and `Deserializer`, so they fit 
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,16 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
 
-import fastavro
-import msgspec
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.serialization import Deserializer, SerializationContext, Serializer
-from fastavro.schema import SchemaParseException, parse_schema
-from fastavro.types import Schema
 
 from contract import lookups
-from contract.errors import NotRegistered, Reason, Refused, Unreadable
-from contract.records import R, check, explain, shorten
+from contract.errors import Reason, Refused, Unreadable
+from contract.records import R
 
 _FRAME = struct.Struct(">bI")
 _MAGIC = 0
@@ -37,7 +32,7 @@ _ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
 class _Writer:
     """A schema that messages of a subject were written with, and the fast way to read them; fastavro is the other."""
 
-    schema: Schema
+    text: str
     decode_fast: Callable[[bytes, int], Any]
 
 
@@ -62,7 +57,6 @@ class RecordSerializer(Serializer, Generic[R]):
     def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
         self.record = record
         self._registry = registry
-        self._schema = _parsed(record.SCHEMA)
         self._subject = _SubjectOf()
         self._frames: dict[str, bytes] = {}
 
@@ -75,12 +69,7 @@ class RecordSerializer(Serializer, Generic[R]):
             return None
         if type(value) is not self.record:
             raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
-        subject = self._subject(ctx)
-        frame = self._frames.get(subject) or self.frame(subject)
-        with suppress(*NOT_PLAIN):
-            if (framed := value.encode_fast(frame)) is not None:
-                return framed
-        return frame + encode(value, self._schema)
+        return encode(value, self.frame(self._subject(ctx)))
 
     def serialize_all(self, records: Sequence[R], ctx: SerializationContext) -> list[bytes]:
         """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
@@ -106,7 +95,6 @@ class RecordDeserializer(Deserializer, Generic[R]):
     def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
         self.record = record
         self._registry = registry
-        self._reader = _parsed(record.SCHEMA)
         self._subject = _SubjectOf()
         self._writers: dict[str, dict[bytes, _Writer]] = {}
 
@@ -124,8 +112,10 @@ class RecordDeserializer(Deserializer, Generic[R]):
         writer = self._writers.get(subject, {}).get(data[: _FRAME.size]) or self._writer_of(data, subject)
         if (record := self._read_fast(writer, data)) is not None:
             return record
+        from contract import binary  # noqa: PLC0415 - few messages need it
+
         try:
-            return decode(data, self.record, writer.schema, self._reader, start=_FRAME.size)
+            return binary.decode(data, self.record, writer.text, start=_FRAME.size)
         except Unreadable as error:
             error.schema_id = schema_id_of(data)
             raise
@@ -166,9 +156,9 @@ class RecordDeserializer(Deserializer, Generic[R]):
         text = lookups.schema_text(self._registry, schema_id)
         known = lookups.lookup(self._registry, subject, text) if text is not None else None
         if known is not None and text is not None and known.id == schema_id:
-            schema = json.loads(text)
-            fast = (read for known, read in self.record.DECODERS.items() if json.loads(known) == schema)
-            return _Writer(_parsed(text), next(fast, _no_fast_way))
+            schema = _values(text)
+            fast = (read for known, read in self.record.DECODERS.items() if _values(known) == schema)
+            return _Writer(text, next(fast, _no_fast_way))
         # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
         # answer what it once was told.
         self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
@@ -180,47 +170,14 @@ class RecordDeserializer(Deserializer, Generic[R]):
         )
 
 
-def encode(value: R, schema: Schema | None = None) -> bytes:
-    """Give the Avro binary of a record, unframed; raises Refused when it breaks its contract."""
-    values = check(value)
-    buffer = io.BytesIO()
-    try:
-        fastavro.schemaless_writer(buffer, schema or _parsed(value.SCHEMA), values)
-    except UnicodeEncodeError as error:
-        where = next((name for name, text in values.items() if text is error.object), type(value).__name__)
-        raise Refused(f"{where} is {shorten(error.object)}, which holds half of a surrogate pair: no text") from None
-    except (OverflowError, ValueError, TypeError, ArithmeticError) as error:
-        raise Refused(f"{type(value).__name__} does not fit its schema: {error}") from None
-    return buffer.getvalue()
+def encode(value: R, frame: bytes = b"") -> bytes:
+    """Give a frame and behind it the Avro binary of a record; raises Refused when it breaks its contract."""
+    with suppress(*NOT_PLAIN):
+        if (framed := value.encode_fast(frame)) is not None:
+            return framed
+    from contract import binary  # noqa: PLC0415 - few records need it, and one alone would wait for its import
 
-
-def decode(data: bytes, record: type[R], writer: Schema, reader: Schema | None = None, start: int = 0) -> R:
-    """Give the record in Avro binary from `start` on, written with one schema and read with the record's own.
-
-    Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
-    """
-    values = resolve(data, writer, reader or _parsed(record.SCHEMA), start)
-    try:
-        return msgspec.convert(values, record)
-    except msgspec.ValidationError as error:
-        raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
-
-
-def resolve(data: bytes, writer: Schema, reader: Schema, start: int = 0) -> Any:
-    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable."""
-    buffer = io.BytesIO(data)
-    buffer.seek(start)
-    try:
-        values = fastavro.schemaless_reader(buffer, writer, reader)
-    except EOFError:
-        raise Unreadable(Reason.TRUNCATED, f"its {len(data)} bytes end inside the record") from None
-    except fastavro.read.SchemaResolutionError as error:
-        raise Unreadable(Reason.NOT_READABLE, f"this reader's schema does not resolve it: {error}") from None
-    except (ValueError, LookupError, OverflowError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise Unreadable(Reason.MALFORMED, f"no writer of its schema wrote these bytes: {error}") from None
-    if buffer.tell() != len(data):
-        raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - buffer.tell()} bytes are left behind the record")
-    return values
+    return frame + binary.encode(value)
 
 
 def schema_id_of(frame: bytes) -> int:
@@ -239,11 +196,11 @@ def _no_fast_way(_data: bytes, _start: int) -> None:
     return None
 
 
-def _parsed(text: str) -> Schema:
-    try:
-        return parse_schema(json.loads(text))
-    except (SchemaParseException, ValueError) as error:
-        raise NotRegistered(f"the registry holds a schema that is none: {error}") from None
+def _values(text: str) -> object:
+    """Give a schema as JSON values, so that whitespace makes no difference."""
+    with suppress(ValueError):
+        return json.loads(text)
+    return None
 
 
 def _has_id_header(headers: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bool:

@@ -14,9 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fastavro.schema import parse_schema
-
-from contract.codec import decode
+from contract.binary import decode
 from contract.errors import ContractError, Unreadable
 from contract.golden import golden_of
 from contract.records import Record
@@ -129,7 +127,7 @@ def _prove(source: str, newest: str, version: SchemaFile) -> None:
         exec(compile(source, version.path.name, "exec", dont_inherit=True), module)  # noqa: S102 - our own source, from a checked schema
         for golden in golden_of(version):
             with suppress(Unreadable):  # what a limit refuses is the gate's to judge
-                decode(golden.avro, module[newest], parse_schema(version.schema))
+                decode(golden.avro, module[newest], version.text)
     except Exception as error:  # noqa: BLE001 - whatever it is, it would meet every user
         raise NoPythonTypeError(f"{version.path} makes a Python type that does not work: {error!r}") from None
 

@@ -52,9 +52,11 @@ class RecordProducer(Generic[R]):
         self._producer = make_client(Producer, producer_properties(servers.settings))
         frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
         log.info("publishing to %s with version %d (schema id %d)", self.topic, record.VERSION, schema_id_of(frame))
-        servers.ensure_topics(subject)
-        # An idempotent producer that has no connection yet waits half a second for its producer id.
-        cluster_metadata(self._producer, servers.settings)
+        # By this client, not by one that would have to connect first: an idempotent producer without a connection would
+        # wait half a second for its producer id.
+        metadata = wait_until_available(lambda: cluster_metadata(self._producer, servers.settings), servers.settings)
+        if self.topic not in metadata.topics:
+            servers.ensure_topics(subject)
 
     def publish(self, record: R) -> Delivery:
         """Publish one record and wait for its acknowledgement.

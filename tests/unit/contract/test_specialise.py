@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastavro.schema import parse_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.codec import NOT_PLAIN, decode, encode
+from contract.binary import decode, encode
+from contract.codec import NOT_PLAIN
 from contract.codegen import generate
 from contract.errors import Refused, Unreadable
 from contract.order import Order, OrderV1
@@ -103,7 +103,7 @@ def reference_encode(value: Record) -> bytes | None:
 def reference_decode(record: type[Record], data: bytes, writer: str = "") -> Record | None:
     """Decode with fastavro, None for what is refused."""
     try:
-        return decode(data, record, parse_schema(json.loads(writer or record.SCHEMA)))
+        return decode(data, record, writer or record.SCHEMA)
     except Unreadable:
         return None
 

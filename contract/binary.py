@@ -1,0 +1,68 @@
+"""Avro binary by fastavro: the reference that the generated encoders and decoders are held to, and their fallback."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import lru_cache
+from typing import Any
+
+import fastavro
+import msgspec
+from fastavro.schema import SchemaParseException, parse_schema
+from fastavro.types import Schema
+
+from contract.errors import NotRegistered, Reason, Refused, Unreadable
+from contract.records import R, Record, check, explain, shorten
+
+
+def encode(value: Record) -> bytes:
+    """Give the Avro binary of a record; raises Refused when it breaks its contract."""
+    values = check(value)
+    buffer = io.BytesIO()
+    try:
+        fastavro.schemaless_writer(buffer, _parsed(value.SCHEMA), values)
+    except UnicodeEncodeError as error:
+        where = next((name for name, text in values.items() if text is error.object), type(value).__name__)
+        raise Refused(f"{where} is {shorten(error.object)}, which holds half of a surrogate pair: no text") from None
+    except (OverflowError, ValueError, TypeError, ArithmeticError) as error:
+        raise Refused(f"{type(value).__name__} does not fit its schema: {error}") from None
+    return buffer.getvalue()
+
+
+def decode(data: bytes, record: type[R], writer: str, start: int = 0) -> R:
+    """Give the record in Avro binary from `start` on, written with one schema and read with the record's own.
+
+    Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
+    """
+    values = resolve(data, writer, record.SCHEMA, start)
+    try:
+        return msgspec.convert(values, record)
+    except msgspec.ValidationError as error:
+        raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
+
+
+def resolve(data: bytes, writer: str, reader: str, start: int = 0) -> Any:
+    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable."""
+    buffer = io.BytesIO(data)
+    buffer.seek(start)
+    written = _parsed(writer)
+    try:
+        values = fastavro.schemaless_reader(buffer, written, _parsed(reader))
+    except EOFError:
+        raise Unreadable(Reason.TRUNCATED, f"its {len(data)} bytes end inside the record") from None
+    except fastavro.read.SchemaResolutionError as error:
+        raise Unreadable(Reason.NOT_READABLE, f"this reader's schema does not resolve it: {error}") from None
+    except (ValueError, LookupError, OverflowError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise Unreadable(Reason.MALFORMED, f"no writer of its schema wrote these bytes: {error}") from None
+    if buffer.tell() != len(data):
+        raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - buffer.tell()} bytes are left behind the record")
+    return values
+
+
+@lru_cache(maxsize=100)
+def _parsed(text: str) -> Schema:
+    try:
+        return parse_schema(json.loads(text))
+    except (SchemaParseException, ValueError) as error:
+        raise NotRegistered(f"the registry holds a schema that is none: {error}") from None
