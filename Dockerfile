@@ -15,7 +15,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --whe
 
 FROM ${BASE_IMAGE}
 # Lines appear when they are printed, and nothing is compiled at run time: the root file system is read-only.
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data HEALTH_FILE=/tmp/health
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data
 COPY --from=build /opt/venv /opt/venv
 COPY scripts /app/scripts
 # A volume that is mounted there takes this owner over.
@@ -23,6 +23,4 @@ RUN install --directory --owner=10001 --group=10001 /data
 WORKDIR /app
 # By number, so that an orchestrator can tell that it is not root.
 USER 10001:10001
-# A consumer that no longer polls is unhealthy; one that has nothing to read is not. Commands that end need no check.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "runtime.health"]
 CMD ["cook"]

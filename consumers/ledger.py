@@ -26,6 +26,7 @@ import msgspec
 from consumers.batches import Batch, Received
 from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
 from contract.records import R
+from runtime.metrics import DUPLICATES, ROWS
 from runtime.topics import Topic
 
 FORMAT = 1
@@ -103,6 +104,7 @@ class Ledger(Generic[R]):
             with self._transaction():
                 self._repair_log()
             self._log_path.touch()
+            ROWS.labels(table).set(self._last_line())
             self._opened = opened.pop_all()
 
     def resume(self, partitions: Collection[int]) -> Mapping[int, int]:
@@ -126,6 +128,8 @@ class Ledger(Generic[R]):
             self._append("".join([f"{line}\n" for line in map(self._line, new)]).encode(), log_bytes)
         for partition, next_offset in batch.next_offsets.items():
             self._next[partition] = max(next_offset, self._next[partition])
+        ROWS.labels(self._table).inc(len(new))
+        DUPLICATES.labels(self._table).inc(duplicates)
         return Recorded(len(new), duplicates)
 
     def close(self) -> None:
@@ -156,7 +160,7 @@ class Ledger(Generic[R]):
     def _insert(self, batch: Batch[R]) -> tuple[Sequence[R], int]:
         """Give the values that are rows now, and the number of duplicates among the others."""
         now = time.time_ns() // 1_000_000
-        (before,) = self._db.execute(f"SELECT coalesce(max(line), 0) FROM {self._table}").fetchone()
+        before = self._last_line()
         encode, identity_of = msgspec.json.Encoder().encode, self._identity_of
         rows = [
             (one.partition, one.offset, one.timestamp, now, identity_of(one.value), encode(one.value).decode())
@@ -164,6 +168,10 @@ class Ledger(Generic[R]):
         ]
         inserted = sum(self._insert_rows(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
         return (batch.values, 0) if inserted == len(rows) else self._sort_out(batch.records, before)
+
+    def _last_line(self) -> int:
+        (line,) = self._db.execute(f"SELECT coalesce(max(line), 0) FROM {self._table}").fetchone()
+        return int(line)
 
     def _insert_rows(self, rows: Sequence[Sequence[object]]) -> int:
         """Insert rows by one statement, in half the time that one for each takes, and give how many were new."""

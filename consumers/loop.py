@@ -37,7 +37,7 @@ from contract.errors import (
 from contract.records import R
 from contract.subjects import Subject
 from runtime.clients import DENIED, broker_error, wait_until_available
-from runtime.health import Heartbeat
+from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class RecordConsumer(Generic[R]):
         """Wait for broker and registry, make sure that the topics exist and that the registry holds this version."""
         self.group = group
         self.settings = servers.settings
+        self.metrics = ConsumerMetrics(self.settings, group, subject.topic)
         self.deserializer = RecordDeserializer(record, servers.registry)
         self.context = SerializationContext(subject.topic, MessageField.VALUE)
         known = wait_until_available(
@@ -69,9 +70,10 @@ class RecordConsumer(Generic[R]):
         )
         self.dead_letters = DeadLetters(servers.settings, subject, group)
         self.topic = servers.ensure_topics(subject, self.dead_letters.topic, self.dead_letters.replays)
-        self.source = Source(self.settings, group, self.topic.name, lost_offset, batch)
+        self.source = Source(self.settings, group, self.topic.name, lost_offset, batch, self.metrics.take_statistics)
         # In a group of its own: in the same one, replays would count when the topic's partitions are shared out.
         self.replays = Source(self.settings, f"{group}.replays", self.dead_letters.replays)
+        SCHEMA.labels(group, subject.name, str(record.VERSION), str(known.id)).set(1)
         log.info("%s reads %s with version %d (schema id %d)", group, subject.topic, record.VERSION, known.id)
 
 
@@ -114,12 +116,11 @@ def consume_messages(
     from `resume`). Whatever else it raises ends the loop, and the batch in hand is not committed.
     """
     loop = _Loop(consumer, handle, resume, mark)
-    heartbeat = Heartbeat(consumer.settings.health_file)
     try:
         loop.subscribe()
         while not stop.is_set():
             loop.turn()
-            heartbeat.beat()
+            consumer.metrics.has_turned()
     except KafkaException as error:
         raise broker_error(error, f"reading {consumer.topic.name}") from None
     finally:
@@ -127,6 +128,7 @@ def consume_messages(
         consumer.source.client.close()
         consumer.replays.client.close()
         consumer.dead_letters.close()
+        consumer.metrics.close()
 
 
 @dataclass
@@ -145,6 +147,7 @@ class _Loop(Generic[R]):
         self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object], resume: Resume | None, mark: str
     ) -> None:
         self._consumer = consumer
+        self._metrics = consumer.metrics
         self._source = consumer.source
         self._sources = (consumer.source, consumer.replays)
         self._handle = handle
@@ -178,6 +181,7 @@ class _Loop(Generic[R]):
             if (error := message.error()) is not None:
                 self._judge(error, message)
         if good:
+            self._metrics.has_consumed(len(good))
             self._works.append(_Work(source, good))
 
     def _work(self) -> None:
@@ -196,11 +200,14 @@ class _Loop(Generic[R]):
         if work.batch is None:
             work.batch = self._decode(work)
         while True:
+            started = time.perf_counter()
             try:
                 self._handle(work.batch)
                 break
             except Rejected as rejected:
                 work.batch = self._refuse(work, work.batch, rejected)
+        seconds = time.perf_counter() - started
+        self._metrics.has_handled(work.batch.records, seconds, replayed=work.source is not self._source)
         work.source.handled |= work.next_offsets
 
     def _decode(self, work: _Work[R]) -> Batch[R]:
@@ -264,10 +271,12 @@ class _Loop(Generic[R]):
             log.warning("%s goes to the dead letters of %s: %s (%s)", where, self._consumer.group, why, why.reason)
         if letters:
             self._consumer.dead_letters.write(letters)
+            self._metrics.has_dead_letters(why.reason for _, why in letters)
 
     def _back_off(self, error: Exception) -> None:
         """Pause, and try again later, ever later; say so at growing intervals."""
         self._failures += 1
+        self._metrics.has_failed()
         if self._failures == 1:
             for source in self._sources:
                 source.pause()

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from contract.errors import LedgerError, TopicError
 from runtime.clients import broker_error, consumer_properties, make_client
+from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,13 @@ class Source:
     """One topic as a group member reads it: its client, and what has been handled and not yet committed."""
 
     def __init__(
-        self, settings: Settings, group: str, topic: str, lost_offset: LostOffset = "earliest", batch: int = BATCH
+        self,
+        settings: Settings,
+        group: str,
+        topic: str,
+        lost_offset: LostOffset = "earliest",
+        batch: int = BATCH,
+        on_statistics: Callable[[str], None] | None = None,
     ) -> None:
         self.group = group
         self._batch = batch
@@ -45,6 +52,8 @@ class Source:
         properties = consumer_properties(settings, group)
         properties |= {"auto.offset.reset": lost_offset, "error_cb": self._on_error, "on_commit": self._on_commit}
         properties |= {"logger": logging.getLogger("librdkafka.consumer")}
+        if on_statistics is not None and settings.metrics_port is not None:
+            properties |= {"stats_cb": on_statistics, "statistics.interval.ms": STATISTICS_MS}
         self.client = make_client(Consumer, properties)
 
     def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:

@@ -52,6 +52,13 @@ class RecordProducer(Generic[R]):
         self._producer = make_client(Producer, producer_properties(servers.settings))
         frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
         log.info("publishing to %s with version %d (schema id %d)", self.topic, record.VERSION, schema_id_of(frame))
+        self._metrics = None
+        if servers.settings.metrics_port is not None:
+            from runtime import metrics  # noqa: PLC0415 - a lone record need not wait for the import
+
+            metrics.serve(servers.settings)
+            metrics.SCHEMA.labels("producer", subject.name, str(record.VERSION), str(schema_id_of(frame))).set(1)
+            self._metrics = metrics.ProducerMetrics
         # By this client, not by one that would have to connect first: an idempotent producer without a connection would
         # wait half a second for its producer id.
         metadata = wait_until_available(lambda: cluster_metadata(self._producer, servers.settings), servers.settings)
@@ -83,12 +90,14 @@ class RecordProducer(Generic[R]):
         is sent. A full queue holds this call up, so memory stays bounded. Raises Refused for a record that breaks the
         contract.
         """
-        count = 0
+        published, count, failed = 0, 0, 0
         failure = ""
+        tell = self._metrics(self.topic).tell if self._metrics else None
 
         def fail(value: bytes | None, error: KafkaError) -> None:
-            nonlocal failure
+            nonlocal failure, failed
             failure = error.str()
+            failed += 1
             on_failure(self._deserializer(value, self._context), failure)
 
         def on_report(error: KafkaError | None, message: Message) -> None:
@@ -107,8 +116,13 @@ class RecordProducer(Generic[R]):
                     waiting = self._queue(waiting, on_report, fail)
                 for record in chunk[len(chunk) - len(waiting) :]:
                     on_failure(record, failure or "stopped before it was sent")
+                published, failed = published + len(chunk), failed + len(waiting)
+                if tell:
+                    tell(published, count, failed)
         finally:
             self._flush(stop)
+            if tell:
+                tell(published, count, failed)
         return count
 
     def _queue(

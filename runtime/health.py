@@ -1,48 +1,34 @@
-"""Whether a service is alive: its loop touches a file, and `python -m runtime.health` tells how long ago.
-
-A consumer without a partition still turns its loop, so it is healthy; one whose loop hangs is not.
-"""
+"""Asks a service on this machine whether its loop turns, as a container's health check: `python -m runtime.health`."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from pathlib import Path
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
-from contract.errors import SettingError
-
-LIMIT_SECONDS = 30.0
-
-
-class Heartbeat:
-    """Touches a file at most once a second; without a file it does nothing."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._next = 0.0
-
-    def beat(self) -> None:
-        """Say that the loop has turned."""
-        now = time.monotonic()
-        if self._path is not None and now >= self._next:
-            self._next = now + 1
-            try:
-                self._path.touch()
-            except OSError as error:
-                raise SettingError(f"HEALTH_FILE {self._path} cannot be written: {error.strerror}") from None
+LIMIT_SECONDS = 4.0
 
 
 def main() -> int:
-    """Exit 0 when HEALTH_FILE was touched lately, else 1."""
-    path = Path(os.environ.get("HEALTH_FILE", "/tmp/health"))  # noqa: S108 - a container's own
-    try:
-        age = time.time() - path.stat().st_mtime
-    except OSError as error:
-        print(f"health: {path}: {error.strerror}", file=sys.stderr)
+    """Exit 0 when `/healthz` at METRICS_PORT says that all is well, else 1 with what it says."""
+    host, port = os.environ.get("METRICS_HOST", ""), os.environ.get("METRICS_PORT", "")
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - where it listens; we ask from inside
+        host = "127.0.0.1"
+    if not port.isdigit():
+        print("health: METRICS_PORT is not set, so there is nobody to ask", file=sys.stderr)
         return 1
-    if age > LIMIT_SECONDS:
-        print(f"health: the loop has not turned for {age:.0f} s", file=sys.stderr)
+    try:
+        with closing(HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)) as connection:
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            said = answer.read().decode("utf-8", "replace").strip()
+    except (OSError, HTTPException, OverflowError) as error:
+        print(f"health: {host}:{port} does not answer: {error}", file=sys.stderr)
+        return 1
+    if answer.status != HTTPStatus.OK:
+        print(f"health: {said}", file=sys.stderr)
         return 1
     return 0
 

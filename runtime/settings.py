@@ -51,10 +51,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter_limit: Annotated[int, Meta(ge=1, description="dead letters in a row after which a consumer stops")] = (
         100
     )
-    health_file: Annotated[Path, Meta(description="a file that a consumer touches while its loop turns")] | None = None
+    metrics_port: (
+        Annotated[int, Meta(ge=0, le=65_535, description="port of /metrics, /healthz and /readyz; 0 takes a free one")]
+        | None
+    ) = None
+    metrics_host: Annotated[str, Meta(description="address that METRICS_PORT is opened on")] = "127.0.0.1"
     log_level: Annotated[
         str, Meta(pattern="^(?i:DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
+    log_format: Annotated[
+        str, Meta(pattern="^(text|json)$", description="text, for people, or json, one object a line")
+    ] = "text"
 
     kafka: Mapping[str, str] = {}
     """librdkafka properties from `KAFKA_…`."""
