@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check check-deployment chaos fuzz up down stack stack-down lock clean
+.PHONY: demo test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean
 
 demo: .venv/runtime
 	@$(BIN)/python scripts/demo.py
@@ -48,6 +48,13 @@ stack: .venv/runtime
 stack-down: .venv/runtime
 	@$(BIN)/python -m stack.local down
 
+# The same with TLS, passwords and permissions: docs/security.md.
+stack-secure: .venv/runtime
+	@$(BIN)/python -m stack.secure up
+
+stack-secure-down: .venv/runtime
+	@$(BIN)/python -m stack.secure down
+
 # What the product needs, and no more; .venv/dev adds what tests and checks need.
 .venv/runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
@@ -66,5 +73,5 @@ lock:
 	$(UV_COMPILE) --group build -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 
-clean: stack-down
+clean: stack-down stack-secure-down
 	rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis

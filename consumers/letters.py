@@ -30,8 +30,8 @@ class DeadLetters:
     """Writes one consumer's dead letters, and names the topic of its replays; both topics must exist."""
 
     def __init__(self, settings: Settings, subject: Subject, group: str) -> None:
-        self.topic = f"{subject.topic}.{group}.dead-letters"
-        self.replays = f"{subject.topic}.{group}.replays"
+        self.topic = subject.dead_letters(group)
+        self.replays = subject.replays(group)
         self._group = group
         self._settings = settings
         self._publisher: _Publisher | None = None

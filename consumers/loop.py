@@ -22,6 +22,7 @@ from consumers.batches import Batch, ReceivedRecords, ends_of, place_of
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import BATCH, LostOffset, Resume, Source
 from contract import lookups
+from contract.access import to_consume
 from contract.codec import RecordDeserializer
 from contract.errors import (
     ContractError,
@@ -69,7 +70,8 @@ class RecordConsumer(Generic[R]):
             lambda: lookups.require(servers.registry, subject.name, record.SCHEMA, record.VERSION), servers.settings
         )
         self.dead_letters = DeadLetters(servers.settings, subject, group)
-        self.topic = servers.ensure_topics(subject, self.dead_letters.topic, self.dead_letters.replays)
+        beside = self.dead_letters.topic, self.dead_letters.replays
+        self.topic = servers.ensure_topics(subject, *beside, needs=to_consume(subject, group))
         self.source = Source(self.settings, group, self.topic.name, lost_offset, batch, self.metrics.take_statistics)
         # In a group of its own: in the same one, replays would count when the topic's partitions are shared out.
         self.replays = Source(self.settings, f"{group}.replays", self.dead_letters.replays)

@@ -14,7 +14,7 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
-from contract.errors import ContractError, Forbidden, NotRegistered, Unavailable
+from contract.errors import ContractError, Forbidden, NotRegistered, SettingError, Unavailable
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,14 @@ def answers() -> Iterator[None]:
         yield
     except SchemaRegistryError as error:
         status = error.http_status_code
-        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise Forbidden(f"the schema registry refused our credentials ({status})") from None
+        if status == HTTPStatus.UNAUTHORIZED:
+            names = (
+                "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the token of SCHEMA_REGISTRY_BEARER_AUTH_…, which may have"
+            )
+            raise Forbidden(f"the schema registry refused our credentials (401), check {names} expired") from None
+        if status == HTTPStatus.FORBIDDEN:
+            hint = "whoever SCHEMA_REGISTRY_…_AUTH_… names may not do this"
+            raise Forbidden(f"the schema registry refused our credentials (403): {hint}") from None
         if status in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
             raise ContractError(f"the schema registry refuses it ({status}): {error.error_message}") from None
         if status == HTTPStatus.NOT_FOUND and not is_absent(error):
@@ -82,6 +88,11 @@ def answers() -> Iterator[None]:
     except OAuthTokenError as error:
         raise Forbidden(f"no token for the schema registry: {error.message}") from None
     except httpx2.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            why = (
+                f"the schema registry's certificate is not to be trusted, see SCHEMA_REGISTRY_SSL_CA_LOCATION: {error}"
+            )
+            raise SettingError(why) from None
         raise Unavailable(f"the schema registry does not answer: {str(error) or type(error).__name__}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Unavailable("what answers as the schema registry is none: its answer is not a registry's JSON") from None

@@ -105,6 +105,19 @@ class Subject:
         """The topic, by Confluent's topic name strategy: the subject's name without `-value` or `-key`."""
         return self.name.rpartition("-")[0]
 
+    def dead_letters(self, group: str) -> str:
+        """Name the topic that keeps what a consumer group could not read."""
+        return f"{self.topic}.{group}.dead-letters"
+
+    def replays(self, group: str) -> str:
+        """Name the topic of what a consumer group is to read again; its group there is of the same ending."""
+        return f"{self.topic}.{group}.replays"
+
+    @property
+    def topics_beside(self) -> list[str]:
+        """Name every topic that a consumer group has beside this one."""
+        return [topic(group) for group in self.readers for topic in (self.dead_letters, self.replays)]
+
     @property
     def newest(self) -> SchemaFile:
         """The newest released version; raises ContractError when there is none."""

@@ -14,6 +14,7 @@ from typing import Any, Generic
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from contract.access import to_write
 from contract.codec import RecordDeserializer, RecordSerializer, schema_id_of
 from contract.errors import NotDelivered
 from contract.records import R
@@ -62,8 +63,9 @@ class RecordProducer(Generic[R]):
         # By this client, not by one that would have to connect first: an idempotent producer without a connection would
         # wait half a second for its producer id.
         metadata = wait_until_available(lambda: cluster_metadata(self._producer, servers.settings), servers.settings)
-        if self.topic not in metadata.topics:
-            servers.ensure_topics(subject)
+        # On a locked cluster a topic that is there may still be one that we may not write.
+        if self.topic not in metadata.topics or "security.protocol" in servers.settings.kafka:
+            servers.ensure_topics(subject, needs=to_write(subject))
 
     def publish(self, record: R) -> Delivery:
         """Publish one record and wait for its acknowledgement.

@@ -6,6 +6,7 @@ No call here waits for ever: `settings.request_timeout` bounds one, `settings.st
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,6 +21,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TELL_AT_TRY = 2
+_FIRST_TRY_SECONDS = 2.0
+
+_TLS_SIGNS = {
+    "certificate verify failed": (
+        "the broker's certificate is not to be trusted: it has expired, or its name is not the one in "
+        "KAFKA_BOOTSTRAP_SERVERS, or KAFKA_SSL_CA_LOCATION does not hold its CA"
+    ),
+    "wrong version number": "the broker speaks no TLS at that port, check KAFKA_SECURITY_PROTOCOL",
+    " alert ": "the broker does not take our certificate, check KAFKA_SSL_CERTIFICATE_LOCATION and …KEY_LOCATION",
+}
+"""What librdkafka says in passing, and what it means."""
 
 DENIED = frozenset(
     {
@@ -121,10 +133,41 @@ def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
 
 def cluster_metadata(client: AdminClient | Producer | Consumer, settings: Settings) -> Any:
     """Ask for all topics, which unlike asking for one never makes a broker create it."""
+    first = min(_FIRST_TRY_SECONDS, settings.request_timeout)
+    try:
+        return client.list_topics(timeout=first)
+    except KafkaException:
+        hint = connection_hint(settings)
     try:
         return client.list_topics(timeout=settings.request_timeout)
     except KafkaException as error:
-        raise broker_error(error, "asking for the topics") from None
+        raise broker_error(error, f"asking for the topics{hint}") from None
+
+
+def connection_hint(settings: Settings) -> str:
+    """Say what may keep a connection from coming about; raises Forbidden or SettingError where it is sure.
+
+    A client tells it only to its error callback, while whoever waits for an answer waits for its time limit.
+    """
+    errors: list[KafkaError] = []
+    quiet = {"error_cb": errors.append, "log_level": 0}
+    client = make_client(AdminClient, common_properties(settings) | quiet)
+    deadline = time.monotonic() + settings.request_timeout
+    while not errors and time.monotonic() < deadline:
+        client.poll(0.1)
+    codes = {error.code() for error in errors}
+    said = "; ".join(error.str() for error in errors[:1])
+    if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001 - the client's own name for it
+        names = "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or its token's client and endpoint)"
+        raise Forbidden(f"the broker does not take who we say we are, check {names}: {said}")
+    for sign, sentence in _TLS_SIGNS.items():
+        if sign in said:
+            raise SettingError(f"{sentence}: {said}")
+    if codes == {KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001
+        # It takes connections and closes them.
+        protocol = settings.kafka.get("security.protocol", "PLAINTEXT")
+        return f" (is KAFKA_SECURITY_PROTOCOL, {protocol}, what it speaks at that port?)"
+    return ""
 
 
 def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden:

@@ -28,7 +28,7 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
     metadata = cluster_metadata(cluster, settings)
     brokers = ",".join(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
-    def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan]) -> list[Topic]:
+    def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan], _needs: object) -> list[Topic]:
         for plan in plans:
             cluster.list_topics(plan.name, timeout=settings.request_timeout)
         return [Topic(plan.name, "", metadata.cluster_id) for plan in plans]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -11,8 +11,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
+from contract.access import Permission
 from contract.errors import Forbidden, TopicError, Unavailable
 from contract.subjects import Subject
+from runtime.acls import require
 from runtime.clients import (
     DENIED,
     broker_error,
@@ -56,19 +58,20 @@ class Servers:
 
     settings: Settings
     registry: SchemaRegistryClient
-    find_or_make: Callable[[Settings, Sequence[NewTopicPlan]], list[Topic]]
+    find_or_make: Callable[[Settings, Sequence[NewTopicPlan], Collection[Permission]], list[Topic]]
 
-    def ensure_topics(self, subject: Subject, *others: str) -> Topic:
+    def ensure_topics(self, subject: Subject, *others: str, needs: Collection[Permission] = ()) -> Topic:
         """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
 
         What is absent is made with the partitions and replicas that settings and contract say. Raises Forbidden with
-        the command that makes a topic, where we may not, and Unavailable when no broker answers in time.
+        the command that makes a topic, where we may not, or that grants what we lack of `needs`, and Unavailable when
+        no broker answers in time.
         """
         settings = self.settings
         replication = settings.topic_replication or subject.replication
         plans = [NewTopicPlan(subject.topic, settings.topic_partitions or subject.partitions, replication)]
         plans += [NewTopicPlan(name, 1, replication, KEPT) for name in others]
-        return wait_until_available(lambda: self.find_or_make(settings, plans), settings)[0]
+        return wait_until_available(lambda: self.find_or_make(settings, plans, needs), settings)[0]
 
 
 def connect(settings: Settings) -> Servers:
@@ -76,13 +79,16 @@ def connect(settings: Settings) -> Servers:
     return Servers(settings, registry_client(settings), find_or_make)
 
 
-def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan]) -> list[Topic]:
-    """Find topics on the broker, making those that are absent."""
+def find_or_make(
+    settings: Settings, plans: Sequence[NewTopicPlan], needs: Collection[Permission] = ()
+) -> list[Topic]:  # fmt: skip
+    """Find topics on the broker, making those that are absent, and make sure of our permissions."""
     admin = make_client(AdminClient, common_properties(settings))
     metadata = cluster_metadata(admin, settings)
-    for plan in plans:
-        if plan.name not in metadata.topics:
-            _make(admin, settings, plan)
+    absent = [plan for plan in plans if plan.name not in metadata.topics]  # or not to be seen by us
+    for plan in absent:
+        _make(admin, settings, plan, needs)
+    require(needs, admin, settings)
     names = [plan.name for plan in plans]
     try:
         found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
@@ -93,7 +99,7 @@ def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan]) -> list[Topi
         raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
 
 
-def _make(admin: AdminClient, settings: Settings, plan: NewTopicPlan) -> None:
+def _make(admin: AdminClient, settings: Settings, plan: NewTopicPlan, needs: Collection[Permission]) -> None:
     new = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
     try:
         admin.create_topics([new], request_timeout=settings.request_timeout)[plan.name].result()
@@ -108,7 +114,10 @@ def _make(admin: AdminClient, settings: Settings, plan: NewTopicPlan) -> None:
             f"--partitions {plan.partitions} --replication-factor {plan.replication}{config}"
         )
         if reason.code() in DENIED:
-            raise Forbidden(f"we may not make the topic {plan.name}; one who may runs: {command}") from None
+            require(needs, admin, settings)
+            raise Forbidden(
+                f"we may not make the topic {plan.name}; one who may runs: {command}, or: python scripts/make_topics.py"
+            ) from None
         if reason.retriable():
             raise broker_error(error, f"making the topic {plan.name}") from None
         raise TopicError(f"the topic {plan.name} cannot be made: {reason.str()}; tried as {command}") from None

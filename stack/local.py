@@ -47,15 +47,17 @@ class NotInstalledError(StackError):
     """Java or Maven is missing or too old; says what to install."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, kind: "type[LocalStack] | None" = None) -> int:
     """Run the command; return its exit code, 2 when the servers could not be started or stopped."""
-    parser = argparse.ArgumentParser(prog="python -m stack.local", description="Kafka and a schema registry.")
+    kind = kind or LocalStack
+    parser = argparse.ArgumentParser(prog=f"python -m {kind.module}", description="Kafka and a schema registry.")
     parser.add_argument("action", choices=["up", "down"])
-    parser.add_argument("--directory", type=Path, default=HOME, help="of data, logs and settings (.stack)")
-    parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="(%(default)s)")
-    parser.add_argument("--registry-port", type=int, default=8081, metavar="PORT", help="(%(default)s)")
+    parser.add_argument("--directory", type=Path, default=kind.home, help="of data, logs and settings (%(default)s)")
+    kafka, registry = kind.ports
+    parser.add_argument("--kafka-port", type=int, default=kafka, metavar="PORT", help="(%(default)s)")
+    parser.add_argument("--registry-port", type=int, default=registry, metavar="PORT", help="(%(default)s)")
     options = parser.parse_args(argv)
-    stack = LocalStack(options.directory, kafka_port=options.kafka_port, registry_port=options.registry_port)
+    stack = kind(options.directory, kafka_port=options.kafka_port, registry_port=options.registry_port)
     try:
         with _alone(stack.directory / "lock"):
             (_up if options.action == "up" else _down)(stack)
@@ -71,18 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _up(stack: "LocalStack") -> None:
     already = all(server.pid for server in stack.servers)
     stack.start()
-    env = stack.directory / "env"
-    env.write_text(
-        f"export KAFKA_BOOTSTRAP_SERVERS={stack.bootstrap_servers}\nexport SCHEMA_REGISTRY_URL={stack.registry_url}\n"
-    )
+    for name, settings in stack.settings().items():
+        lines = (f"export {variable}={shlex.quote(value)}\n" for variable, value in settings.items())
+        (stack.directory / name).write_text("".join(lines))
     print(f"{'running already' if already else 'running'}: {stack.bootstrap_servers} and {stack.registry_url}")
-    print(f"to use them in this shell: . {shlex.quote(os.path.relpath(env))}")
+    for name in stack.settings():
+        print(f"to use them in this shell: . {shlex.quote(os.path.relpath(stack.directory / name))}")
 
 
 def _down(stack: "LocalStack") -> None:
     running = [server.name for server in stack.servers if server.pid]
     stack.stop()
-    (stack.directory / "env").unlink(missing_ok=True)
+    for name in stack.settings():
+        (stack.directory / name).unlink(missing_ok=True)
     print(f"stopped: {' and '.join(running)}" if running else "nothing is running")
 
 
@@ -92,6 +95,11 @@ class LocalStack:
     Port 0 is a free one, kept over restarts. `properties` go over those of Kafka's `server.properties`. `programs` is
     where Maven puts what `pom.xml` names, once for all stacks. As a context manager it starts and stops both.
     """
+
+    module = "stack.local"
+    home = HOME
+    ports = (9092, 8081)
+    """Kafka's and the registry's, where nobody says others."""
 
     def __init__(
         self,
@@ -105,9 +113,13 @@ class LocalStack:
         self.directory = directory.resolve()
         self.kafka = Kafka(self.directory, kafka_port, programs, properties or {})
         self.registry = Registry(self.directory, registry_port, programs)
-        self.servers: tuple[Server, Server] = (self.registry, self.kafka)
+        self.servers: tuple[Server, ...] = (self.registry, self.kafka)
         self.bootstrap_servers = f"localhost:{self.kafka.port}"
         self.registry_url = f"http://localhost:{self.registry.port}{Registry.PATH}"
+
+    def settings(self) -> Mapping[str, Mapping[str, str]]:
+        """Give the files that a shell reads, by name, and what they set."""
+        return {"env": {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers, "SCHEMA_REGISTRY_URL": self.registry_url}}
 
     def start(self) -> None:
         """Start what does not run and return when both answer; on an error what this started is stopped again.
@@ -141,7 +153,10 @@ class LocalStack:
 
 
 class Server:
-    """A Java process that outlives the one that started it; any later one finds it again by its pid file."""
+    """A process that outlives the one that started it; any later one finds it again by its pid file.
+
+    It is Java's, unless `check` and `_command` say otherwise.
+    """
 
     name: str
 
@@ -188,14 +203,17 @@ class Server:
         """Raise StackError where it cannot be started: no Java, no Maven to fetch it, its port in use."""
         find_java()
         fetch(self.programs)
+        self.check_port()
+
+    def check_port(self) -> None:
+        """Raise StackError when its port is in use."""
         if not _is_free(self.port):
             raise StackError(f"port {self.port} is not free for {self.name}: end what has it (lsof -i :{self.port})")
 
     def launch(self) -> None:
         """Start it without waiting for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        java = find_java()
-        command = [java, self._mark, *self._arguments(java)]
+        command = self._command()
         with self.log.open("ab") as log:
             # In a session of its own, since a Ctrl-C in the terminal is not meant for it.
             self._child = subprocess.Popen(  # noqa: S603 - arguments of our own
@@ -226,6 +244,11 @@ class Server:
         while (self.pid or not _is_free(self.port)) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def _command(self) -> list[str]:
+        """Write the server's files; return what runs it, with its mark in it."""
+        java = find_java()
+        return [java, self._mark, *self._arguments(java)]
+
     def _arguments(self, java: str) -> list[str]:
         """Write the server's files; return Java's arguments. Paths in `directory` are relative to it."""
         raise NotImplementedError
@@ -246,7 +269,25 @@ class Kafka(Server):
 
     def _arguments(self, java: str) -> list[str]:
         controller = f"127.0.0.1:{free_port()}"  # a new one each time: only the node itself uses it
-        properties = {
+        properties = {**self._defaults(controller), **self.properties}
+        lines = "".join(f"{name}={value}\n" for name, value in properties.items())
+        (self.directory / "server.properties").write_text(lines)
+        (self.directory / "log4j.properties").write_text(
+            "log4j.rootLogger=WARN, stdout\n"
+            "log4j.logger.kafka.server.KafkaRaftServer=INFO\n"
+            "log4j.appender.stdout=org.apache.log4j.ConsoleAppender\n"
+            "log4j.appender.stdout.layout=org.apache.log4j.PatternLayout\n"
+            "log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n\n"
+        )
+        program = ["-Dlog4j.configuration=file:log4j.properties", "-cp", f"{fetch(self.programs)}/kafka/*"]
+        if not (self.directory / "data/kafka/meta.properties").exists():
+            cluster = f"--cluster-id={secrets.token_urlsafe(16)}"
+            tool = ["kafka.tools.StorageTool", "format", "--config=server.properties", cluster]
+            run_quietly([java, *program, *tool], self.directory, "Kafka's storage could not be formatted")
+        return ["-Xmx512m", *program, "kafka.Kafka", "server.properties"]
+
+    def _defaults(self, controller: str) -> dict[str, str]:
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@{controller}",
@@ -266,27 +307,15 @@ class Kafka(Server):
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "log.cleaner.dedupe.buffer.size": "16777216",  # 128 MB of the heap by default
-            **self.properties,
         }
-        lines = "".join(f"{name}={value}\n" for name, value in properties.items())
-        (self.directory / "server.properties").write_text(lines)
-        (self.directory / "log4j.properties").write_text(
-            "log4j.rootLogger=WARN, stdout\n"
-            "log4j.logger.kafka.server.KafkaRaftServer=INFO\n"
-            "log4j.appender.stdout=org.apache.log4j.ConsoleAppender\n"
-            "log4j.appender.stdout.layout=org.apache.log4j.PatternLayout\n"
-            "log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n\n"
-        )
-        program = ["-Dlog4j.configuration=file:log4j.properties", "-cp", f"{fetch(self.programs)}/kafka/*"]
-        if not (self.directory / "data/kafka/meta.properties").exists():
-            cluster = f"--cluster-id={secrets.token_urlsafe(16)}"
-            tool = ["kafka.tools.StorageTool", "format", "--config=server.properties", cluster]
-            _run([java, *program, *tool], self.directory, "Kafka's storage could not be formatted")
-        return ["-Xmx512m", *program, "kafka.Kafka", "server.properties"]
+
+    def _client(self) -> dict[str, str]:
+        """Give the properties of a client that may ask for the brokers."""
+        return {"bootstrap.servers": f"localhost:{self.port}"}
 
     def _answers(self) -> bool:
         config: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": f"localhost:{self.port}",
+            **self._client(),
             "reconnect.backoff.max.ms": 100,
             "log_level": 0,  # or each refused connection is a line on standard error
         }
@@ -361,7 +390,7 @@ def fetch(programs: Path) -> Path:
         if not fetched.is_dir():
             print("fetching Kafka and the registry with Maven, 160 MB, once", file=sys.stderr)
             command = [maven, "-q", "-B", "-f", str(POM), "package", f"-Dstack={folder}/new"]
-            _run(command, Path(folder), f"Maven could not fetch what {POM} names")
+            run_quietly(command, Path(folder), f"Maven could not fetch what {POM} names")
             Path(folder, "new").rename(fetched)
     return fetched
 
@@ -399,10 +428,12 @@ def _command_line(pid: int) -> str:
     return subprocess.run(ps, capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603 - a number
 
 
-def _run(command: Sequence[str], cwd: Path, failure: str) -> None:
+def run_quietly(command: Sequence[str], cwd: Path, failure: str, env: Mapping[str, str] | None = None) -> None:
     """Run a command in silence; raises StackError with the end of its output."""
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=FETCH_LIMIT)  # noqa: S603 - arguments of our own
+        done = subprocess.run(  # noqa: S603 - arguments of our own
+            command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=FETCH_LIMIT
+        )
     except subprocess.TimeoutExpired:
         raise StackError(f"{failure} in {FETCH_LIMIT:.0f} s") from None
     if done.returncode:

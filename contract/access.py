@@ -1,0 +1,118 @@
+"""Who needs which permission: what each word of `access.yaml` allows, and what a service makes sure of when it starts.
+
+Kafka takes a permission to read or write something for one to describe it, and one to write some topic for one to write
+idempotently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from contract.errors import ContractError
+from contract.subjects import Contract, Subject
+
+Operation: TypeAlias = Literal["READ", "WRITE", "CREATE", "DESCRIBE"]
+Kind: TypeAlias = Literal["topic", "group"]
+Role: TypeAlias = Literal["writes", "consumes", "watches", "replays", "releases"]
+
+
+@dataclass(frozen=True, order=True)
+class Permission:
+    """One operation on one topic or consumer group."""
+
+    operation: Operation
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} on the {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What `access.yaml` says: each principal's roles, and the permissions that they come to."""
+
+    path: Path
+    roles: Mapping[str, frozenset[Role]]
+    permissions: Mapping[str, frozenset[Permission]]
+
+
+def load_access(contract: Contract) -> Access:
+    """Read `access.yaml` beside the contract; raises ContractError, which names the file and what is wrong with it."""
+    path = contract.directory / "access.yaml"
+    try:
+        document = msgspec.yaml.decode(path.read_bytes(), type=_Document)
+    except OSError as error:
+        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise ContractError(f"{path} is not a list of principals: {error}") from None
+    permissions: dict[str, frozenset[Permission]] = {}
+    for principal, roles in document.principals.items():
+        needed: set[Permission] = set()
+        for role, names in roles.items():
+            for name in names:
+                if name not in contract.subjects:
+                    raise ContractError(f"{path}: {principal} {role} {name}, which is no subject of subjects.yaml")
+                subject = contract.subjects[name]
+                if role == "consumes" and principal not in subject.readers:
+                    raise ContractError(f"{path}: {principal} is no reader of {name}, by subjects.yaml")
+                needed.update(_ROLES[role](subject, principal))
+        permissions[principal] = frozenset(needed)
+    return Access(path, {name: frozenset(roles) for name, roles in document.principals.items()}, permissions)
+
+
+def to_write(subject: Subject) -> tuple[Permission, ...]:
+    """Give what it takes to publish a subject's records."""
+    return (Permission("WRITE", "topic", subject.topic), Permission("DESCRIBE", "topic", subject.topic))
+
+
+def to_consume(subject: Subject, group: str) -> tuple[Permission, ...]:
+    """Give what it takes to be a member of a consumer group of this project."""
+    return (
+        Permission("READ", "topic", subject.topic),
+        Permission("READ", "group", group),
+        Permission("READ", "topic", subject.replays(group)),
+        Permission("READ", "group", f"{group}.replays"),
+        Permission("WRITE", "topic", subject.dead_letters(group)),
+    )
+
+
+def _to_watch(subject: Subject, principal: str) -> tuple[Permission, ...]:
+    """Everything to be read, under a group that nobody can move: one to describe is enough to read without commits."""
+    topics = [subject.topic, *subject.topics_beside]
+    groups = [principal, *subject.readers, *(f"{group}.replays" for group in subject.readers)]
+    return (
+        *(Permission("READ", "topic", name) for name in topics),
+        *(Permission("DESCRIBE", "group", name) for name in groups),
+    )
+
+
+def _to_replay(subject: Subject, principal: str) -> tuple[Permission, ...]:
+    return (
+        *_to_watch(subject, principal),
+        *(Permission("WRITE", "topic", subject.replays(group)) for group in subject.readers),
+    )
+
+
+def _to_release(subject: Subject, _principal: str) -> tuple[Permission, ...]:
+    operations: tuple[Operation, ...] = ("CREATE", "DESCRIBE")
+    topics = [subject.topic, *subject.topics_beside]
+    return tuple(Permission(operation, "topic", name) for name in topics for operation in operations)
+
+
+_ROLES: Mapping[Role, Callable[[Subject, str], tuple[Permission, ...]]] = {
+    "writes": lambda subject, _principal: to_write(subject),
+    "consumes": to_consume,
+    "watches": _to_watch,
+    "replays": _to_replay,
+    "releases": _to_release,
+}
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    principals: dict[str, dict[Role, list[str]]]

@@ -1,0 +1,47 @@
+"""Brings the broker's permissions to what schemas/access.yaml says; run by whoever may change them, the admin."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from confluent_kafka.admin import AdminClient
+
+from contract.access import load_access
+from contract.subjects import load_contract
+from runtime.acls import apply, describe, plan
+from runtime.clients import cluster_metadata, common_properties, make_client, wait_until_available
+from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; exit 1 while somebody may do more than the file says."""
+    parser = create_parser("apply_acls", __doc__ or "", "python scripts/apply_acls.py --plan")
+    parser.add_argument("--plan", action="store_true", help="show what would be done, and change nothing")
+    parser.add_argument("--prune", action="store_true", help="take away what the file does not say")
+    return run_command(parser, run, arguments)
+
+
+def run(flags: Namespace, settings: Settings) -> int:
+    """Plan or apply on the broker that the settings name."""
+    access = load_access(load_contract(settings.schemas_dir))
+    admin = make_client(AdminClient, common_properties(settings))
+    wait_until_available(lambda: cluster_metadata(admin, settings), settings)
+    planned = wait_until_available(lambda: plan(access, admin, settings), settings)
+    if not flags.plan:
+        apply(planned, admin, settings, prune=flags.prune)
+    would = "to be " if flags.plan else ""
+    for binding in planned.present:
+        print(f"{describe(binding)} was there already")
+    for binding in planned.missing:
+        print(f"{describe(binding)} {would}granted")
+    for binding in planned.surplus:
+        said = f"{would}taken away" if flags.prune else f"is more than {access.path} says; --prune takes it away"
+        print(f"{describe(binding)} {said}", file=sys.stdout if flags.prune else sys.stderr)
+    return FAILED if planned.surplus and not flags.prune else OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
