@@ -19,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from consumers.ledger import lock_directory, refuse_newer
 from consumers.letters import DeadLetters, read_letters
 from consumers.source import BATCH
+from contract.access import ONLOOKERS
 from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError, Unavailable
 from contract.subjects import Subject, load_contract
 from runtime.clients import broker_error, cluster_metadata, common_properties, make_client
@@ -143,7 +144,7 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
     letters = set(_letters(settings, books))
     missing = 0
-    with _client(settings, "ledger-verify") as client:
+    with _client(settings, ONLOOKERS) as client:
         for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
             for offsets in _offsets(client, settings, TopicPartition(books.topic, partition), end):
                 for offset in sorted(offsets - _known(books, partition, offsets)):

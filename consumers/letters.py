@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from contract.access import ONLOOKERS, Permission
 from contract.errors import Reason, TopicError, Unavailable, Unreadable
 from contract.subjects import Subject
+from runtime.acls import require
 from runtime.clients import DENIED, broker_error, cluster_metadata, common_properties, make_client, producer_properties
 from runtime.settings import Settings
 from runtime.topics import LARGEST_KEPT
@@ -85,11 +88,14 @@ class Letter:
 
 def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
     """Give every letter that the topic holds now, oldest first; raises Unavailable when the broker stops answering."""
-    properties = {"group.id": "dead-letters", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    properties = {"group.id": ONLOOKERS, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
     client = make_client(Consumer, common_properties(settings) | properties)
     place = TopicPartition(topic, 0)
     try:
         if topic not in cluster_metadata(client, settings).topics:
+            # Or it is there, and not to be seen by us.
+            may_read = Permission("READ", "topic", topic)
+            require([may_read], make_client(AdminClient, common_properties(settings)), settings)
             raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts")
         first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
         client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
@@ -113,7 +119,11 @@ def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
 
 
 def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) -> int:
-    """Copy letters to a topic of replays and give their number; returns when all are acknowledged."""
+    """Copy letters to a topic of replays and give their number; returns when all are acknowledged.
+
+    Raises Forbidden before the first, where we may not.
+    """
+    require([Permission("WRITE", "topic", topic)], make_client(AdminClient, common_properties(settings)), settings)
     publisher = _Publisher(settings)
     count = 0
     for letter in letters:
@@ -147,14 +157,16 @@ class _Publisher:
     def send(self, topic: str, key: bytes | str | None, value: bytes | None, headers: Headers) -> None:
         while self._failure is None:
             try:
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
+                with _fatal_errors(topic):
+                    self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
             except BufferError:
                 self._producer.poll(0.1)
             else:
                 return
 
     def finish(self, topic: str) -> None:
-        left = self._producer.flush(self._limit)
+        with _fatal_errors(topic):
+            left = self._producer.flush(self._limit)
         failure, self._failure = self._failure, None
         if failure is None and not left:
             return
@@ -167,6 +179,19 @@ class _Publisher:
 
     def _report(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = error or self._failure
+
+
+@contextmanager
+def _fatal_errors(topic: str) -> Iterator[None]:
+    """Tell what ends a producer for good, such as a permission that was taken away; raises Forbidden or Unavailable."""
+    try:
+        yield
+    except (KafkaException, SystemError) as error:
+        # A callback that is on its way when the client raises hides what it raises.
+        cause = error.__cause__ if isinstance(error, SystemError) else error
+        if not isinstance(cause, KafkaException):
+            raise
+        raise broker_error(cause, f"writing {topic}") from None
 
 
 _PASSING = frozenset(

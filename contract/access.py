@@ -20,6 +20,9 @@ Operation: TypeAlias = Literal["READ", "WRITE", "CREATE", "DESCRIBE"]
 Kind: TypeAlias = Literal["topic", "group"]
 Role: TypeAlias = Literal["writes", "consumes", "watches", "replays", "releases"]
 
+ONLOOKERS = "onlookers"
+"""The consumer group of whoever reads and commits nothing: a client wants one, and a permission to describe it."""
+
 
 @dataclass(frozen=True, order=True)
 class Permission:
@@ -83,9 +86,9 @@ def to_consume(subject: Subject, group: str) -> tuple[Permission, ...]:
 
 
 def _to_watch(subject: Subject, principal: str) -> tuple[Permission, ...]:
-    """Everything to be read, under a group that nobody can move: one to describe is enough to read without commits."""
+    """Everything to be read; whose group's offsets are somewhere is to be read, too, and nobody's can be moved."""
     topics = [subject.topic, *subject.topics_beside]
-    groups = [principal, *subject.readers, *(f"{group}.replays" for group in subject.readers)]
+    groups = [ONLOOKERS, principal, *subject.readers, *(f"{group}.replays" for group in subject.readers)]
     return (
         *(Permission("READ", "topic", name) for name in topics),
         *(Permission("DESCRIBE", "group", name) for name in groups),

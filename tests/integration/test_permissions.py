@@ -38,6 +38,7 @@ def guarded(servers: ServerAddresses, tmp_path: Path) -> Iterator[Restaurant]:
             # Creating is asked of the cluster and of the topic; whatever else the cluster is asked stays allowed.
             _acl(ResourceType.BROKER, "kafka-cluster", AclOperation.ALL, AclPermissionType.ALLOW),
             _acl(ResourceType.BROKER, "kafka-cluster", AclOperation.CREATE, AclPermissionType.DENY),
+            _acl(ResourceType.TOPIC, restaurant.topic, AclOperation.ALL, AclPermissionType.ALLOW),
             _acl(ResourceType.TOPIC, restaurant.topic, AclOperation.CREATE, AclPermissionType.DENY),
         ]
         admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
