@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean
+.PHONY: demo demo-board test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean
 
 demo: .venv/runtime
 	@$(BIN)/python scripts/demo.py
+
+# The same with guests who never stop coming, and the board beside it, until Ctrl-C.
+demo-board: .venv/runtime
+	@$(BIN)/python scripts/demo_board.py
 
 test: .venv/dev
 	$(BIN)/pytest $(PYTEST_ARGS)

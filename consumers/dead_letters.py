@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from consumers.letters import DeadLetters, Letter, headers_of, read_letters, replay_letters
+from consumers.letters import DeadLetters, Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
 from contract.errors import PipelineError, Reason, SettingError, TopicError
 from contract.lookups import schema_text
@@ -90,10 +90,8 @@ def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:
     print(f"key         {letter.message.key()!r}")
     for name, content in headers_of(letter.message):
         print(f"header      {ascii(name)[1:-1]} = {content!r}")
-    for start in range(0, len(value), 16):
-        part = value[start : start + 16]
-        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)  # noqa: PLR2004 - ASCII that prints
-        print(f"{start:08x}    {part.hex(' '):<48}{text}")
+    for line in hexdump(value):
+        print(line)
     print(f"as schema   {_read_anyhow(value, settings, reader)}")
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.access import ONLOOKERS, Permission
@@ -86,8 +86,11 @@ class Letter:
     message: Message
 
 
-def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
-    """Give every letter that the topic holds now, oldest first; raises Unavailable when the broker stops answering."""
+def read_letters(settings: Settings, topic: str, start: int = 0) -> Iterator[Letter]:
+    """Give every letter that the topic holds now, from offset `start` on, oldest first.
+
+    Raises Unavailable when the broker stops answering, TopicError when there is no such topic.
+    """
     properties = {"group.id": ONLOOKERS, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
     client = make_client(Consumer, common_properties(settings) | properties)
     place = TopicPartition(topic, 0)
@@ -98,7 +101,8 @@ def read_letters(settings: Settings, topic: str) -> Iterator[Letter]:
             require([may_read], make_client(AdminClient, common_properties(settings)), settings)
             raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts")
         first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
-        client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        first = max(first, start)
+        client.assign([TopicPartition(topic, 0, first)])
         deadline = time.monotonic() + settings.request_timeout
         while first < end:
             message = client.poll(0.1)
@@ -145,6 +149,14 @@ def origin_of_replay(message: Message) -> tuple[int, int, int]:
     return partition, offset, timestamp
 
 
+def hexdump(value: bytes) -> Iterator[str]:
+    """Give bytes as lines of sixteen: where they are, hexadecimal, and what of them is printable ASCII."""
+    for start in range(0, len(value), 16):
+        part = value[start : start + 16]
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)  # noqa: PLR2004 - ASCII that prints
+        yield f"{start:08x}    {part.hex(' '):<48}{text}"
+
+
 class _Publisher:
     """Publishes a few messages with headers, and tells whether all were acknowledged."""
 
@@ -158,7 +170,7 @@ class _Publisher:
         while self._failure is None:
             try:
                 with _fatal_errors(topic):
-                    self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
+                    self._producer.produce(topic, value, key, 0, headers=headers, on_delivery=self._report)
             except BufferError:
                 self._producer.poll(0.1)
             else:

@@ -23,7 +23,7 @@ from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import BATCH, LostOffset, Resume, Source
 from contract import lookups
 from contract.access import to_consume
-from contract.codec import RecordDeserializer
+from contract.codec import RecordDeserializer, schema_id_of
 from contract.errors import (
     ContractError,
     NotRegistered,
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 REVOKE_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
+LOOK_BACK = 1_000
 
 
 class RecordConsumer(Generic[R]):
@@ -93,12 +94,16 @@ def create_consumer(
     with an error that names what is lost. `batch` is the most records that are handled at once. Raises ContractError
     when `readers` gives the group another version.
     """
+    _check_reader(subject, record, group)
+    return RecordConsumer(servers, subject, record, group, lost_offset, batch)
+
+
+def _check_reader(subject: Subject, record: type[R], group: str) -> None:
     if subject.readers.get(group) != record.VERSION:
         raise ContractError(
             f"{group} is built to read version {record.VERSION} of {subject.name}, "
             f"subjects.yaml says {subject.readers.get(group, 'nothing of it')}"
         )
-    return RecordConsumer(servers, subject, record, group, lost_offset, batch)
 
 
 def consume_messages(
@@ -131,6 +136,60 @@ def consume_messages(
         consumer.replays.client.close()
         consumer.dead_letters.close()
         consumer.metrics.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[R]):
+    """A message as an observer has it: its place, the schema id that it names, and its record or why there is none."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    schema_id: int | None
+    record: R | Unreadable
+
+
+def observe_messages(
+    servers: Servers,
+    subject: Subject,
+    record: type[R],
+    group: str,
+    *,
+    observe: Callable[[Sequence[Observed[R]]], object],
+    resume: Resume,
+    stop: Event,
+) -> None:
+    """Show what comes to `observe`, poll by poll, empty ones too, until `stop` is set; leaves nothing on the servers.
+
+    It joins no group, so each observer has all partitions; it commits, makes and writes nothing. `resume` gives offsets
+    to begin at; partitions that it leaves out begin `LOOK_BACK` before their end. Raises Unavailable and NotRegistered,
+    after which the caller may begin again, TopicError when there is no such topic, and what `observe` raises.
+    """
+    _check_reader(subject, record, group)
+    source = Source(servers.settings, group, subject.topic)
+    deserializer = RecordDeserializer(record, servers.registry)
+    context = SerializationContext(subject.topic, MessageField.VALUE)
+    try:
+        source.read_alone(resume, LOOK_BACK)
+        while not stop.is_set():
+            messages = source.receive(POLL_SECONDS)
+            for error in filter(None, (message.error() for message in messages)):
+                if error.fatal() or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
+                    raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
+            observe([_observed(one, deserializer, context) for one in messages if one.error() is None])
+    except KafkaException as error:
+        raise broker_error(error, f"reading {subject.topic}") from None
+    finally:
+        source.client.close()
+
+
+def _observed(message: Message, deserializer: RecordDeserializer[R], context: SerializationContext) -> Observed[R]:
+    try:
+        context.headers = headers_of(message)
+        record = deserializer(message.value(), context)
+    except Unreadable as unreadable:
+        return Observed(*place_of(message), unreadable.schema_id, unreadable)
+    return Observed(*place_of(message), schema_id_of(message.value() or b""), record)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.errors import LedgerError, TopicError
-from runtime.clients import broker_error, consumer_properties, make_client
+from runtime.clients import broker_error, cluster_metadata, consumer_properties, make_client
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
 
@@ -48,6 +48,7 @@ class Source:
         self._silence = SILENCE_SECONDS
         self._tell_at = 0.0
         self._partitions: set[int] = set()
+        self._settings = settings
         self._timeout = settings.request_timeout
         properties = consumer_properties(settings, group)
         properties |= {"auto.offset.reset": lost_offset, "error_cb": self._on_error, "on_commit": self._on_commit}
@@ -64,6 +65,17 @@ class Source:
             on_revoke=lambda _, partitions: on_revoke(self, partitions),
             on_lost=lambda _, partitions: on_lost(self, partitions),
         )
+
+    def read_alone(self, resume: Resume, look_back: int) -> None:
+        """Read every partition without the group, from where `resume` says or `look_back` messages before the end."""
+        topic = cluster_metadata(self.client, self._settings).topics.get(self.topic)
+        if topic is None or not topic.partitions:
+            raise TopicError(f"there is no topic {self.topic} yet; whoever publishes to it first makes it")
+        starts = dict(resume(topic.partitions))
+        for number in topic.partitions.keys() - starts.keys():
+            first, end = self.client.get_watermark_offsets(TopicPartition(self.topic, number), timeout=self._timeout)
+            starts[number] = max(first, end - look_back)
+        self.client.assign([TopicPartition(self.topic, *start) for start in starts.items()])
 
     def receive(self, seconds: float = 0.0) -> Sequence[Message]:
         """Give all that is there; when nothing is, wait for the first that comes, not for a batch to fill."""

@@ -56,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         | None
     ) = None
     metrics_host: Annotated[str, Meta(description="address that METRICS_PORT is opened on")] = "127.0.0.1"
+    board_host: Annotated[str, Meta(description="address that the board listens on")] = "127.0.0.1"
+    board_port: Annotated[int, Meta(ge=0, le=65_535, description="port of the board; 0 takes a free one")] = 8000
+    board_token: Annotated[str, Meta(description="what a browser must show to the board, once, as ?token=")] | None = (
+        None
+    )
     log_level: Annotated[
         str, Meta(pattern="^(?i:DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
@@ -79,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(
             value
             for value in (
+                self.board_token or "",
                 # A pattern, for what cannot be parsed as an address may still hold a password.
                 *re.findall(r"//[^/@:,]*:([^,]*)@", urls),
                 *(value for name, value in (*self.kafka.items(), *self.registry.items()) if is_secret(name)),
@@ -145,6 +151,8 @@ def load_settings(environ: Mapping[str, str], flags: Namespace | None = None) ->
     Raises SettingError, which names the variable and what it must be, never its value if that may be a secret.
     """
     given: dict[str, Any] = {name: environ[name.upper()] for name in _OWN if environ.get(name.upper())}
+    if "board_token" not in given and (path := environ.get("BOARD_TOKEN_FILE")):
+        given["board_token"] = _read_secret("BOARD_TOKEN_FILE", path)
     given |= {name: value for name, value in vars(flags or Namespace()).items() if name in _OWN and value is not None}
     given["kafka"] = _properties(environ, "KAFKA_", _is_known, COMMON)
     given["registry"] = _properties(environ, "SCHEMA_REGISTRY_", REGISTRY.__contains__, REGISTRY)

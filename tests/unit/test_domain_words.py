@@ -19,6 +19,7 @@ RESTAURANT = {
     "consumers/cook.py",
     "consumers/manager.py",
     "scripts/demo.py",
+    "scripts/demo_board.py",
     "scripts/up.py",  # starts the restaurant's containers
 }
 SERVED = ("consumers/board/", "benchmarks/")

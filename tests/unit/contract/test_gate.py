@@ -117,7 +117,7 @@ def test_a_level_is_kept(
 ) -> None:
     """Without readers of its own, a contract is held by its level alone."""
     settings(schemas, "FULL_TRANSITIVE", level)
-    settings(schemas, "{cook: 1, manager: 2}", "{}")
+    settings(schemas, "{cook: 1, manager: 2, board: 2}", "{}")
     settings(schemas, "key: table ", "key: pizza ")
     found = check_release(edit(schemas, change).subject("order"))
     assert {finding.rule for finding in found} == ({"READER_FIELD_MISSING_DEFAULT_VALUE"} if breaks else set())
@@ -128,7 +128,7 @@ def test_a_level_is_kept(
 def test_a_transitive_level_looks_further_back_than_one_version(schemas: Path, level: str, *, breaks: bool) -> None:
     """Version 2 has `order_id` and version 1 has not: a version 3 that demands it cannot read version 1."""
     settings(schemas, "FULL_TRANSITIVE", level)
-    settings(schemas, "{cook: 1, manager: 2}", "{}")
+    settings(schemas, "{cook: 1, manager: 2, board: 2}", "{}")
     contract = edit(schemas, lambda fields: fields[2].pop("default"))
     assert bool(check_release(contract.subject("order"))) is breaks
 
@@ -201,7 +201,7 @@ def test_the_newest_released_version_is_judged_by_those_before_it(schemas: Path)
 def test_every_version_that_a_baseline_lacks_is_judged(schemas: Path) -> None:
     """At a level that looks one version back, the last of two releases alone does not show what the first broke."""
     settings(schemas, "FULL_TRANSITIVE", "BACKWARD")
-    settings(schemas, "{cook: 1, manager: 2}", "{}")
+    settings(schemas, "{cook: 1, manager: 2, board: 2}", "{}")
     baseline = {path.name: path.read_bytes() for path in (schemas / "released").iterdir()}
     release(schemas, add_required)
     release(schemas, add("note", "string", default=""))
@@ -304,7 +304,7 @@ def test_a_schema_whose_bytes_the_library_cannot_read_though_avro_can(schemas: P
         {"type": "record", "name": f"{space}.P", "fields": [field(name, "int")]} for space, name in ("ax", "by")
     ]
     release(schemas, add("either", branches, default={"x": 0}))
-    settings(schemas, "{cook: 1, manager: 2}", "{cook: 3}")
+    settings(schemas, "{cook: 1, manager: 2, board: 2}", "{cook: 3}")
     (finding,) = check_release(edit(schemas, add("note", "string", default="")).subject("order"))
     assert (finding.rule, Path(finding.file).name) == ("GOLDEN_BYTES", "order.avsc")
     assert "the cook, reading with version 3, cannot read golden bytes of the new schema: " in finding.message
@@ -330,7 +330,7 @@ def test_the_first_version_can_be_released_with_its_readers_named(schemas: Path)
     for path in (schemas / "released").iterdir():
         path.unlink()
     (schemas / "released.sha256").unlink()
-    settings(schemas, "{cook: 1, manager: 2}", "{cook: 1}")
+    settings(schemas, "{cook: 1, manager: 2, board: 2}", "{cook: 1}")
     contract = load_contract(schemas)
     assert check_release(contract.subject("order")) == ()
     assert rules(contract) == {"NOT_RELEASED"}

@@ -19,7 +19,7 @@ def test_the_shipped_contract(subject: Subject) -> None:
     assert (subject.topic, subject.stem, subject.compatibility) == ("pizza-order", "order", "FULL_TRANSITIVE")
     assert (subject.partitions, subject.replication) == (1, 1)
     assert (subject.key, subject.identity) == ("table", "order_id")
-    assert subject.readers == {"cook": 1, "manager": 2}
+    assert subject.readers == {"cook": 1, "manager": 2, "board": 2}
     assert [version.number for version in subject.released] == [1, 2]
     assert subject.newest is subject.released[-1]
     assert subject.current.text == subject.newest.text

@@ -85,7 +85,7 @@ class TestFormats:
     def broken(self, schemas: Path) -> None:
         """The table's number becomes text."""
         replace(schemas / "order.avsc", '"type": "int", "minimum": 1', '"type": "string"')
-        replace(schemas / "subjects.yaml", "readers: {cook: 1, manager: 2}", "readers: {cook: 1}")
+        replace(schemas / "subjects.yaml", "readers: {cook: 1, manager: 2, board: 2}", "readers: {cook: 1}")
         replace(schemas / "subjects.yaml", "FULL_TRANSITIVE", "NONE")
 
     def test_text_groups_findings_under_their_file_and_quotes_the_line(
@@ -140,7 +140,7 @@ def test_a_contract_without_findings_says_who_reads_it(capsys: pytest.CaptureFix
     assert check() == 0
     assert capsys.readouterr().out == (
         "pizza-order-value: 2 released versions, FULL_TRANSITIVE; "
-        "every version can be read by cook (version 1), manager (version 2)\n"
+        "every version can be read by cook (version 1), manager (version 2), board (version 2)\n"
     )
 
 

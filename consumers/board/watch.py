@@ -1,0 +1,190 @@
+"""Looks at broker and registry for the board, each matter on a thread: one that does not answer hides no other."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event, Thread
+from typing import Any
+
+import msgspec
+from confluent_kafka.admin import AdminClient
+
+from consumers.board.state import Board
+from consumers.letters import DeadLetters, Letter, hexdump, read_letters
+from consumers.loop import Observed, observe_messages
+from contract.changes import describe_changes
+from contract.compatibility import Level
+from contract.errors import PipelineError, TopicError, Unavailable
+from contract.gate import check_schemas, is_compatible
+from contract.order import OrderV2
+from contract.registry import Plan, plan
+from contract.subjects import SchemaFile, Subject, load_contract
+from runtime.clients import common_properties, make_client
+from runtime.groups import describe_groups, topic_ends
+from runtime.health import Heartbeat
+from runtime.topics import Servers
+
+log = logging.getLogger(__name__)
+
+GROUP = "board"
+ANSWER_SECONDS = 3.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
+LETTERS = 20
+LETTER_BYTES = 128
+
+
+class Watch:
+    """Keeps a board up to date until `stop` is set; what cannot be known for now is told on it."""
+
+    def __init__(self, servers: Servers, board: Board, stop: Event) -> None:
+        limit = min(ANSWER_SECONDS, servers.settings.request_timeout)
+        self._servers = servers
+        self._settings = msgspec.structs.replace(servers.settings, request_timeout=limit)
+        self._subject = load_contract(servers.settings.schemas_dir).subject("order")
+        self._board = board
+        self._stop = stop
+        self._admin = make_client(AdminClient, common_properties(self._settings))
+        self._heartbeat = Heartbeat(servers.settings.health_file)
+        self._partitions = 0
+        self._letters = {group: _Letters() for group in self._subject.readers}
+        looks = {"orders": (self._orders, 1.0), "groups": (self._groups, 1.0), "registry": (self._contract, 3.0)}
+        looks |= {"dead letters": (self._dead_letters, 1.0)}
+        self.threads = [Thread(target=self._keep, name=what, args=(what, *look)) for what, look in looks.items()]
+
+    def start(self) -> None:
+        """Begin to look."""
+        for thread in self.threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until all has ended, once `stop` is set."""
+        for thread in self.threads:
+            thread.join()
+
+    def _keep(self, what: str, look: Callable[[], None], seconds: float) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    look()
+                    self._board.tell(what, None)
+                except PipelineError as error:
+                    self._board.tell(what, self._settings.redact(str(error)))
+                self._stop.wait(seconds)
+        finally:
+            self._stop.set()  # after a defect: a board that stands still must not look alive
+
+    def _orders(self) -> None:
+        partitions = self._partitions
+
+        def observe(observed: Sequence[Observed[OrderV2]]) -> None:
+            self._heartbeat.beat()
+            self._board.take(observed)
+            if partitions != self._partitions:
+                raise Unavailable("the topic has other partitions now, reading begins again")
+
+        self._heartbeat.beat()
+        resume = self._board.next_offsets.copy
+        observe_messages(
+            self._servers, self._subject, OrderV2, GROUP, observe=observe, resume=lambda _: resume(), stop=self._stop
+        )
+
+    def _groups(self) -> None:
+        topic, groups = self._subject.topic, [group for group in self._subject.readers if group != GROUP]
+        ends = topic_ends(self._admin, self._settings, topic)
+        self._partitions = len(ends)
+        self._board.take_groups(ends, describe_groups(self._admin, self._settings, topic, ends, groups))
+
+    def _contract(self) -> None:
+        """Read the files anew, too: a version may have been released since."""
+        subject = load_contract(self._settings.schemas_dir).subject("order")
+        try:
+            self._servers.registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
+            planned = plan(subject, self._servers.registry)
+        except PipelineError:
+            self._board.take_part("contract", describe_contract(subject, None))
+            raise
+        ids = {registered.id: number for number, registered in planned.present.items()}
+        self._board.take_part("contract", describe_contract(subject, planned), ids)
+
+    def _dead_letters(self) -> None:
+        for group, kept in self._letters.items():
+            topic = DeadLetters(self._settings, self._subject, group).topic
+            try:
+                _, end = topic_ends(self._admin, self._settings, topic)[0]  # the only one
+            except TopicError:
+                continue  # its consumer makes the topic when it starts for the first time
+            if end < kept.next_offset:
+                kept = self._letters[group] = _Letters()  # noqa: PLW2901 - the topic was made anew
+            if end > kept.next_offset:
+                for letter in read_letters(self._settings, topic, kept.next_offset):
+                    kept.take(letter)
+        newest = [_shown_letter(group, one) for group, kept in self._letters.items() for one in kept.newest]
+        newest.sort(key=lambda one: one["placed"], reverse=True)
+        counts = {group: kept.reasons.most_common() for group, kept in self._letters.items() if group != GROUP}
+        self._board.take_part("letters", {"counts": counts, "newest": newest[:LETTERS]})
+
+
+class _Letters:
+    """One consumer's letters as far as they were read: counted, and the newest of them."""
+
+    def __init__(self) -> None:
+        self.next_offset = 0
+        self.reasons = Counter[str]()
+        self.newest: deque[Letter] = deque(maxlen=LETTERS)
+
+    def take(self, letter: Letter) -> None:
+        self.next_offset = letter.offset + 1
+        self.reasons[letter.reason] += 1
+        self.newest.appendleft(letter)
+
+
+def describe_contract(subject: Subject, planned: Plan | None) -> dict[str, Any]:
+    """Say what versions there are, who reads them, and what the registry holds, where that is known."""
+    files = {file.number or 0: file for file in subject.released}
+    if not subject.is_released:
+        files[subject.next_number] = subject.current
+    present = planned.present if planned is not None else {}
+    befores: list[SchemaFile | None] = [None, *files.values()]
+    return {
+        "subject": subject.name,
+        "level": subject.compatibility,
+        "registry_level": None if planned is None else planned.level_now or "its default",
+        "versions": [
+            {
+                "number": number,
+                "released": file.number is not None,
+                "changes": describe_changes(before.parsed if before else None, file.parsed),
+                "schema_id": present[number].id if number in present else None,
+            }
+            for before, (number, file) in zip(befores, files.items(), strict=False)
+        ],
+        "readers": [
+            {"group": group, "version": number, "reads": _reads(files.get(number) or subject.version(number), files)}
+            for group, number in subject.readers.items()
+        ],
+        "findings": [] if planned is None else [finding.message for finding in planned.findings],
+    }
+
+
+def _reads(reader: SchemaFile, files: Mapping[int, SchemaFile]) -> list[dict[str, Any]]:
+    """Judge a reader's version beside each writer's, as the gate does."""
+    verdicts = {number: check_schemas(Level.BACKWARD, [writer], reader) for number, writer in files.items()}
+    return [
+        {"version": number, "reads": is_compatible(found), "why": [one.message for one in found]}
+        for number, found in verdicts.items()
+    ]
+
+
+def _shown_letter(group: str, letter: Letter) -> dict[str, Any]:
+    value = letter.message.value() or b""
+    return {
+        "group": group,
+        "offset": letter.offset,
+        "reason": letter.reason,
+        "sentence": letter.sentence,
+        "place": f"{letter.topic} partition {letter.partition} offset {letter.original_offset}",
+        "placed": letter.timestamp / 1000,
+        "size": len(value),
+        "bytes": "\n".join(hexdump(value[:LETTER_BYTES])),
+    }
