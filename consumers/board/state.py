@@ -146,7 +146,7 @@ class Board:
 
     def _version(self, schema_id: int | None) -> str:
         number = self._versions.get(schema_id or 0)
-        return f"version {number}" if number else f"schema id {schema_id}"
+        return str(number) if number else f"id {schema_id}"
 
 
 def _shown_group(group: Group, ends: Mapping[int, tuple[int, int]]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ function orderRow(order, first) {
   const way = order.way === null ? make("span", { title: "It was there before the board" }, "earlier") : `${number.format(Math.round(order.way * 1000))} ms`;
   const place = `partition and offset ${order.place}`;
   return make("tr", { class: first ? null : "new", title: place }, head(order.pizza), cell(order.table, "number"),
-    cell(time(order.placed)), cell(way, "number"), cell(order.version));
+    cell(time(order.placed)), cell(way, "number"), cell(order.version, "number"));
 }
 
 function showBars(id, counts, window) {
@@ -71,6 +71,7 @@ function showRate(rates) {
   byId("rate").replaceChildren(...lines,
     shape("polygon", { class: "area", points: `0,${height} ${points.join(" ")} ${width},${height}` }),
     shape("polyline", { class: "line", points: points.join(" ") }));
+  say(byId("rate-top"), number.format(highest));
   say(byId("rate-words"), `${number.format(rates.at(-1))} in the last second, ${number.format(Math.max(...rates))} at most and `
     + `${number.format(rates.reduce((sum, rate) => sum + rate, 0))} in all in the last two minutes`);
 }
@@ -100,13 +101,13 @@ function showKitchen() {
 function showContract() {
   const { subject, level, registry_level: registered, versions, readers, findings } = parts.contract;
   say(byId("subject"), subject);
-  const same = registered === level ? "and so does the registry" : registered === null ? "and the registry is not known now" : `and the registry says ${registered}`;
+  const same = registered === level ? "and so does the registry" : registered === null ? "and the registry is not known now" : `and the registry has ${registered}`;
   say(byId("level"), `Compatibility: the contract says ${level}, ${same}.`);
   byId("findings").replaceChildren(...findings.map((finding) => make("li", {}, finding)));
   fill("versions", versions.map((one) => make("tr", {}, head(one.released ? one.number : `${one.number} (not released)`),
     cell(make("ul", {}, ...one.changes.map((change) => make("li", {}, change)))),
     cell(one.schema_id !== null ? `schema id ${one.schema_id}` : registered === null ? "not known" : "no", one.schema_id === null ? "behind" : null),
-    make("td", { class: "number", "data-version": `version ${one.number}` }))), 4, "None");
+    make("td", { class: "number", "data-version": one.number }))), 4, "None");
   byId("matrix").tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "Reader"),
     ...versions.map((one) => make("th", { scope: "col" }, `written with ${one.number}`))));
   fill("matrix", readers.map((reader) => make("tr", {}, head(`${reader.group} (reads with ${reader.version})`),
@@ -142,7 +143,7 @@ function showFigures() {
   const lag = (group) => group.partitions.reduce((sum, one) => sum + one.lag, 0);
   const figures = [["In the topic", kitchen.orders === null ? "?" : number.format(kitchen.orders)], ["Last second", number.format(kitchen.rates.at(-1))],
     ...kitchen.groups.map((group) => [`${group.name} behind`, number.format(lag(group)), lag(group) > 0]),
-    ["Written with", kitchen.versions.length ? kitchen.versions.map(([version]) => version.replace("version ", "")).sort().join(", ") : "–"]];
+    ["Version on the wire", kitchen.versions.length ? kitchen.versions.map(([version]) => version).sort().join(", ") : "–"]];
   if (letters) {
     const total = Object.values(letters.counts).flat().reduce((sum, [, n]) => sum + n, 0);
     figures.push(["Dead letters", number.format(total), total > 0]);

@@ -139,15 +139,15 @@ def test_a_deployed_reader_is_protected_whatever_the_level_says(schemas: Path) -
     settings(schemas, "key: table ", "key: pizza ")
     found = check_release(edit(schemas, drop_table).subject("order"))
     assert [finding.message for finding in found] == [
-        f"the {group}, reading with version {version}, cannot read `order` records written with the new schema: "
+        f"the {groups}, reading with version {version}, cannot read `order` records written with the new schema: "
         "the reader's field `table` is not written and has no default"
-        for group, version in (("cook", 1), ("manager", 2))
+        for groups, version in (("cook", 1), ("manager and the board", 2))
     ]
 
 
 def test_groups_that_read_with_the_same_version_are_named_together(schemas: Path) -> None:
     settings(schemas, "FULL_TRANSITIVE", "NONE")
-    settings(schemas, "manager: 2", "manager: 1")
+    settings(schemas, "manager: 2, board: 2", "manager: 1")
     settings(schemas, "key: table ", "key: pizza ")
     (finding,) = check_release(edit(schemas, drop_table).subject("order"))
     assert finding.message.startswith("the cook and the manager, reading with version 1, cannot read")
