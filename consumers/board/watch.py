@@ -91,9 +91,15 @@ class Watch:
 
     def _groups(self) -> None:
         topic, groups = self._subject.topic, [group for group in self._subject.readers if group != GROUP]
-        ends = topic_ends(self._admin, self._settings, topic)
+        try:
+            ends = topic_ends(self._admin, self._settings, topic)
+            found = describe_groups(self._admin, self._settings, topic, ends, groups)
+        except Unavailable:
+            # One that has lost its broker finds the topics again, and the groups' coordinator never.
+            self._admin = make_client(AdminClient, common_properties(self._settings))
+            raise
         self._partitions = len(ends)
-        self._board.take_groups(ends, describe_groups(self._admin, self._settings, topic, ends, groups))
+        self._board.take_groups(ends, found)
 
     def _contract(self) -> None:
         """Read the files anew, too: a version may have been released since."""
