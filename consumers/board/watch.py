@@ -23,7 +23,7 @@ from contract.registry import Plan, plan
 from contract.subjects import SchemaFile, Subject, load_contract
 from runtime.clients import common_properties, make_client
 from runtime.groups import describe_groups, topic_ends
-from runtime.health import Heartbeat
+from runtime.metrics import ConsumerMetrics
 from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Watch:
         self._board = board
         self._stop = stop
         self._admin = make_client(AdminClient, common_properties(self._settings))
-        self._heartbeat = Heartbeat(servers.settings.health_file)
+        self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic)
         self._partitions = 0
         self._letters = {group: _Letters() for group in self._subject.readers}
         looks = {"orders": (self._orders, 1.0), "groups": (self._groups, 1.0), "registry": (self._contract, 3.0)}
@@ -78,12 +78,12 @@ class Watch:
         partitions = self._partitions
 
         def observe(observed: Sequence[Observed[OrderV2]]) -> None:
-            self._heartbeat.beat()
+            self._metrics.has_turned()
             self._board.take(observed)
             if partitions != self._partitions:
                 raise Unavailable("the topic has other partitions now, reading begins again")
 
-        self._heartbeat.beat()
+        self._metrics.has_turned()
         resume = self._board.next_offsets.copy
         observe_messages(
             self._servers, self._subject, OrderV2, GROUP, observe=observe, resume=lambda _: resume(), stop=self._stop
