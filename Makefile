@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-board test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean
+.PHONY: demo demo-board test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean bench bench-quick
 
 demo: .venv/runtime
 	@$(BIN)/python scripts/demo.py
@@ -72,10 +72,27 @@ stack-secure-down: .venv/runtime
 	@touch $@
 
 UV_COMPILE := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate
+# Each peer of the benchmark names what it needs in its first lines, and has a lock and an environment of its own.
+PEERS := $(patsubst %.txt,%,$(notdir $(wildcard benchmarks/peers/*.txt)))
+PEER_ENVIRONMENTS := $(PEERS:%=.venv/bench/%/made)
+
+# An hour on a quiet machine; parts of it: .venv/bin/python benchmarks/run.py --help
+bench: .venv/runtime $(PEER_ENVIRONMENTS)
+	@$(BIN)/python benchmarks/run.py --save
+
+bench-quick: .venv/runtime .venv/bench/confluent_serdes/made .venv/bench/ready_bytes/made
+	@$(BIN)/python benchmarks/run.py --quick
+
+.venv/bench/%/made: benchmarks/peers/%.txt | .venv/runtime
+	@$(PYTHON) -m venv --clear .venv/bench/$*
+	@.venv/bench/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 lock:
 	$(UV_COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(UV_COMPILE) --group build -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+	for peer in $(PEERS); do $(UV_COMPILE) benchmarks/peers/$$peer.py -o benchmarks/peers/$$peer.txt || exit 1; done
 
 clean: stack-down stack-secure-down
 	rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,221 @@
+"""What is measured. Every case takes its peers in turn, round by round, so that a slow minute hits them alike."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from benchmarks.kitchen import PEERS, BenchmarkError, Kitchen, Place, Process, python_of
+from benchmarks.peers.harness import as_dict, orders
+
+T = TypeVar("T")
+OURS, SERDES, READY = "ours", "confluent_serdes", "ready_bytes"
+
+
+@dataclass
+class Bench:
+    """A run: what it may use, how much of it, and what it has measured, by name."""
+
+    kitchen: Kitchen
+    peers: Sequence[str]
+    orders: int
+    rounds: int
+    sizes: Sequence[int]
+    measures: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def warm_up(self) -> int:
+        """Orders before the clock starts."""
+        return self.orders // 10
+
+    def add(self, name: str, value: float) -> None:
+        """Note a measure, which is told at once: the whole takes long. What was too short to measure is none."""
+        if math.isnan(value):
+            return
+        self.measures.setdefault(name, []).append(value)
+        print(f"  {name:<40} {value:,.3f}", flush=True)
+
+    def turns(self, things: Sequence[T]) -> Iterator[T]:
+        """Give each thing in each round, another one first each time."""
+        for number in range(self.rounds):
+            first = number % len(things)
+            yield from (*things[first:], *things[:first])
+
+    def median(self, name: str) -> float | None:
+        """Give the median of a measure, None when there is none."""
+        return statistics.median(self.measures[name]) if name in self.measures else None
+
+
+def publish(bench: Bench) -> None:
+    """Publish from memory, acknowledged and counted; and a file by the waiter."""
+    with bench.kitchen.place() as place:
+        file = orders_file(place.directory / "orders.jsonl", (as_dict(order) for order in orders(bench.orders)))
+        for peer in bench.turns([*bench.peers, "waiter"]):
+            if peer == "waiter":
+                bench.add("publish/waiter", bench.orders / published(place, file)[0])
+                continue
+            result = place.run_peer(peer, "publish", place.job(bench.orders, bench.warm_up))
+            if result["orders"] != bench.orders:
+                raise BenchmarkError(f"{peer}: {result['orders']} of {bench.orders} orders were acknowledged")
+            bench.add(f"publish/{peer}", result["orders"] / result["seconds"])
+
+
+def consume(bench: Bench) -> None:
+    """Read and decode what is in a topic; and as the cook does, with the older version, printing and not."""
+    with bench.kitchen.place() as place:
+        total = bench.warm_up + bench.orders
+        place.run_peer(READY, "publish", place.job(bench.orders, bench.warm_up))
+        (last,) = orders(1, total - 1)
+        ours = [(OURS, "consume_older"), (OURS, "cook")] if OURS in bench.peers else []
+        for peer, what in bench.turns([*((peer, "consume") for peer in bench.peers), *ours]):
+            place.rewind("manager")
+            place.rewind("cook")
+            result = place.run_peer(peer, what, place.job(bench.orders, bench.warm_up))
+            if result["last"] != (last[2] if what == "consume" else last[0]):
+                raise BenchmarkError(f"{peer} has read {result['last']} last, not {last}")
+            bench.add(f"consume/{peer if what == 'consume' else what}", result["orders"] / result["seconds"])
+
+
+def ledger(bench: Bench) -> None:
+    """Record exactly once, by the manager: identities of the waiter's own, which grow, and random ones."""
+    total = bench.warm_up + bench.orders
+    plain = [{"pizza": pizza, "table": table} for pizza, table, _ in orders(total)]
+    with bench.kitchen.place() as own, bench.kitchen.place() as random:
+        published(own, orders_file(own.directory / "orders.jsonl", plain))
+        with_ids = ({**order, "order_id": str(uuid.uuid4())} for order in plain)
+        published(random, orders_file(random.directory / "orders.jsonl", with_ids))
+        for name, place in bench.turns([("own", own), ("random", random)]):
+            place.rewind("manager")
+            manager = place.command("manager")
+            bench.add(f"ledger/{name}", rate_until(place.recorded, bench.warm_up, total, manager))
+            manager.stop()
+
+
+def latency(bench: Bench) -> None:
+    """One order's way at 100 orders/s, and at half of what the waiter's producer can do."""
+    most = bench.median(f"publish/{OURS}") or 500_000
+    for name, rate, seconds in (("100", 100, 10), ("half", int(most / 2), 3)):
+        for peer in bench.turns([READY, OURS]):
+            with bench.kitchen.place() as place:
+                job = place.job(rate * seconds, 2 * rate, rate)
+                receiver = place.start_peer(peer, "latency_receive", job)
+                place.wait_for_members("manager" if peer == OURS else job["group"], 1, receiver)
+                place.start_peer(peer, "latency_send", job).wait()
+                receiver.wait()
+                result = place.results("latency_receive")
+                bench.add(f"latency-{name}/{peer}/median", result["median"])
+                bench.add(f"latency-{name}/{peer}/p99", result["p99"])
+
+
+def one(bench: Bench) -> None:
+    """One order from the command line, the whole process."""
+    with bench.kitchen.place() as place:
+        script: list[str | Path] = [
+            python_of(SERDES),
+            PEERS / "one_order.py",
+            msgspec.json.encode(place.job()).decode(),
+        ]
+        with (place.directory / "offset").open("wb") as output:
+            for peer in bench.turns([SERDES, "waiter"] * 3):
+                process = (
+                    place.command("waiter", "margherita", "17")
+                    if peer == "waiter"
+                    else bench.kitchen.start(script, place.environment, output)
+                )
+                used = process.wait()[0]
+                bench.add(f"one/{peer}/wall", used.seconds)
+                bench.add(f"one/{peer}/cpu", used.cpu)
+
+
+def scaling(bench: Bench) -> None:
+    """Partitions and cooks: what waiters publish and cooks read, their sentences going nowhere."""
+    for partitions in (1, 2, 4):
+        with bench.kitchen.place(partitions) as place:
+            file = orders_file(place.directory / "orders.jsonl", (as_dict(order) for order in orders(bench.orders)))
+            bench.add(f"scaling/{partitions}/waiter", bench.orders / published(place, file)[0])
+            published(place, file)
+            total = 2 * bench.orders
+            for cooks in bench.turns([count for count in (1, 2, 4) if count <= partitions]):
+                place.rewind("cook")
+                started = [place.command("cook") for _ in range(cooks)]
+                place.wait_for_members("cook", cooks, started[0])
+                rate = rate_until(lambda: place.committed("cook"), 1, total, started[0])
+                bench.add(f"scaling/{partitions}/cooks-{cooks}", rate)
+                for cook in started:
+                    cook.stop()
+
+
+def sizes(bench: Bench) -> None:
+    """Memory, time per order and the start of a manager, from ten orders to ten million."""
+    for size in bench.sizes:
+        for _ in range(1 if size >= 1_000_000 else bench.rounds):  # noqa: PLR2004 - long enough to be one
+            with bench.kitchen.place() as place:
+                plain = ({"pizza": pizza, "table": table} for pizza, table, _ in orders(size))
+                file = orders_file(place.directory / "orders.jsonl", plain)
+                seconds, megabytes = published(place, file)
+                file.unlink()
+                bench.add(f"sizes/{size}/waiter/seconds", seconds)
+                bench.add(f"sizes/{size}/waiter/megabytes", megabytes)
+                manager = place.command("manager")
+                rate = rate_until(place.recorded, min(size // 10, 10_000), size, manager)
+                bench.add(f"sizes/{size}/manager/rate", rate)
+                bench.add(f"sizes/{size}/manager/megabytes", manager.stop().megabytes)
+                bench.add(f"sizes/{size}/manager/start", _start_of_manager(place, size))
+
+
+CASES: dict[str, Callable[[Bench], None]] = {
+    case.__name__: case for case in (publish, consume, ledger, latency, one, scaling, sizes)
+}
+
+
+def orders_file(path: Path, lines: Iterable[object]) -> Path:
+    """Write JSON Lines."""
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as file:
+        for line in lines:
+            file.write(encoder.encode(line) + b"\n")
+    return path
+
+
+def published(place: Place, file: Path) -> tuple[float, float]:
+    """Publish a file by the waiter; give the seconds that it says (checking and connecting included) and megabytes."""
+    used, errors = place.command("waiter", "--orders", file).wait()
+    said = re.search(r"in ([\d.]+) s \(", errors)
+    if said is None:
+        raise BenchmarkError(f"the waiter does not say how long it took: {errors}")
+    return float(said[1]), used.megabytes
+
+
+def rate_until(count: Callable[[], int], start: int, total: int, process: Process) -> float:
+    """Give the rate at which a count goes from at least `start` to `total`."""
+    began: tuple[int, float] | None = None
+    while (now := count()) < total:
+        if began is None and now >= start:
+            began = now, time.perf_counter()
+        process.check()
+        time.sleep(0.01)
+    if began is None:
+        return float("nan")
+    return (now - began[0]) / (time.perf_counter() - began[1])
+
+
+def _start_of_manager(place: Place, rows: int) -> float:
+    """Give the seconds from its start until a manager has recorded an order that waits for it."""
+    place.command("waiter", "margherita", "17").wait()
+    began = time.perf_counter()
+    manager = place.command("manager")
+    while place.recorded() <= rows:
+        manager.check()
+        time.sleep(0.005)
+    seconds = time.perf_counter() - began
+    manager.stop()
+    return seconds

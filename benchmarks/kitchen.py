@@ -1,0 +1,276 @@
+"""Where the benchmark runs: servers, a topic of its own with a registered contract, peers and commands as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from contract.order import Order
+from contract.registry import apply, plan
+from contract.subjects import SCHEMAS, load_contract
+from runtime.settings import load_settings
+from runtime.topics import Servers, connect
+from stack.local import LocalStack
+
+ROOT = Path(__file__).parent.parent
+PEERS = Path(__file__).parent / "peers"
+ENVIRONMENTS = ROOT / ".venv" / "bench"
+LIMIT = 1800.0
+"""Seconds after which a process counts as stuck."""
+
+
+class BenchmarkError(Exception):
+    """A peer or command failed, or did not do what it was measured for; says what it printed."""
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a process took from start to end."""
+
+    seconds: float
+    cpu: float
+    megabytes: float
+    """The most memory that it had at once."""
+
+
+class Process:
+    """A process whose use of time and memory is known when it ends."""
+
+    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], output: IO[bytes] | int) -> None:
+        self._began = time.perf_counter()
+        self._command = command
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.PIPE)  # noqa: S603 - our own
+
+    def wait(self) -> tuple[Used, str]:
+        """Give what it has used and said on standard error; raises BenchmarkError unless it ends well."""
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        errors = self._process.stderr.read().decode()
+        _, status, used = os.wait4(self._process.pid, 0)
+        seconds = time.perf_counter() - self._began
+        self._process.stderr.close()
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.returncode:
+            raise BenchmarkError(f"{' '.join(map(str, self._command[:4]))} ended with {status}:\n{errors[-2000:]}")
+        return Used(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024), errors
+
+    def stop(self) -> Used:
+        """End it as its user would."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()[0]
+
+    def check(self) -> None:
+        """Raise BenchmarkError when it has ended."""
+        if self._process.poll() is not None:
+            assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+            raise BenchmarkError(f"{self._command[0]} has ended: {self._process.stderr.read().decode()[-2000:]}")
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass
+class Place:
+    """A topic that nobody else has, its contract registered, and a DATA_DIR."""
+
+    kitchen: Kitchen
+    directory: Path
+    partitions: int
+    topic: str = field(init=False)
+    schema_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the topic and register both versions of its subject."""
+        self.topic = f"bench-{uuid.uuid4().hex[:12]}"
+        shutil.copytree(SCHEMAS, self.directory / "schemas")
+        subjects = self.directory / "schemas" / "subjects.yaml"
+        subjects.write_text(subjects.read_text("utf-8").replace("pizza-order", self.topic), "utf-8")
+        servers = self.servers
+        subject = load_contract(self.directory / "schemas").subject("order")
+        *_, newest = apply(plan(subject, servers.registry), servers.registry)
+        self.schema_id = newest.id
+        servers.ensure_topics(subject)
+
+    @property
+    def servers(self) -> Servers:
+        """The servers, with this place's contract."""
+        return connect(load_settings(self.environment))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which commands run."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "SCHEMA_REG"))}
+        return kept | {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kitchen.bootstrap,
+            "SCHEMA_REGISTRY_URL": self.kitchen.registry,
+            "SCHEMAS_DIR": str(self.directory / "schemas"),
+            "DATA_DIR": str(self.directory / "data"),
+            "TOPIC_PARTITIONS": str(self.partitions),
+            "PYTHONPATH": str(ROOT),  # for the peers' benchmarks.peers.harness
+        }
+
+    def job(self, orders: int = 0, warm_up: int = 0, rate: float = 0) -> dict[str, Any]:
+        """Give a peer's job (harness.Job)."""
+        return {
+            "bootstrap": self.kitchen.bootstrap,
+            "registry": self.kitchen.registry,
+            "topic": self.topic,
+            "schema": Order.SCHEMA,
+            "schema_id": self.schema_id,
+            "group": f"bench-{uuid.uuid4().hex[:12]}",
+            "orders": orders,
+            "warm_up": warm_up,
+            "rate": rate,
+            "schemas_dir": str(self.directory / "schemas"),
+        }
+
+    def start_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> Process:
+        """Start a peer; its results go to results.json."""
+        with (self.directory / f"{what}.json").open("wb") as results:
+            return self.kitchen.start(
+                [python_of(peer), PEERS / f"{peer}.py", what, json.dumps(job)], self.environment, results
+            )
+
+    def results(self, what: str) -> dict[str, Any]:
+        """Give what a peer has printed last."""
+        printed = (self.directory / f"{what}.json").read_text("utf-8").splitlines()
+        if not printed or not printed[-1].startswith("{"):
+            raise BenchmarkError(f"the peer printed no result for {what}: {printed}")
+        found: dict[str, Any] = json.loads(printed[-1])
+        return found
+
+    def run_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a peer to its end and give its results."""
+        self.start_peer(peer, what, job).wait()
+        return self.results(what)
+
+    def command(self, name: str, *arguments: str | Path) -> Process:
+        """Start `waiter`, `cook` or `manager` as a person would."""
+        return self.kitchen.start(
+            [Path(sys.executable).parent / name, *arguments], self.environment, subprocess.DEVNULL
+        )
+
+    def rewind(self, group: str) -> None:
+        """Let a group read this topic from its beginning once more, and the manager begin a new ledger."""
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
+        offsets = [TopicPartition(self.topic, number, 0) for number in range(self.partitions)]
+        request = [ConsumerGroupTopicPartitions(group, offsets)]
+        wait_until(lambda: _succeeds(self.kitchen.admin.alter_consumer_group_offsets(request)[group].result))
+
+    def wait_for_members(self, group: str, count: int, process: Process) -> None:
+        """Wait until so many members of a group have this topic's partitions."""
+
+        def joined() -> bool:
+            process.check()
+            described = self.kitchen.admin.describe_consumer_groups([group])[group].result()
+            having = [
+                member
+                for member in described.members
+                if any(place.topic == self.topic for place in member.assignment.topic_partitions)
+            ]
+            return described.state.name == "STABLE" and len(having) == count
+
+        wait_until(joined)
+
+    def committed(self, group: str) -> int:
+        """Give how many of this topic's messages a group has handled."""
+        request = [ConsumerGroupTopicPartitions(group, [TopicPartition(self.topic, n) for n in range(self.partitions)])]
+        found = self.kitchen.admin.list_consumer_group_offsets(request)[group].result()
+        return sum(max(0, place.offset) for place in found.topic_partitions)
+
+    def recorded(self) -> int:
+        """Give how many of this topic's messages the manager has recorded."""
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(f"file:{self.directory}/data/ledger.db?mode=ro", uri=True)) as db,
+        ):
+            return int(db.execute("SELECT coalesce(sum(next_offset), 0) FROM partitions").fetchone()[0])
+        return 0
+
+
+class Kitchen:
+    """The servers that the environment names, else a stack of our own; and all that was started on them."""
+
+    def __init__(self, bootstrap: str, registry: str, directory: Path) -> None:
+        self.bootstrap = bootstrap
+        self.registry = registry
+        self.directory = directory
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+        self._processes: list[Process] = []
+
+    def start(self, command: Sequence[str | Path], environment: Mapping[str, str], output: IO[bytes] | int) -> Process:
+        """Start a process, which ends with the benchmark at the latest."""
+        self._processes.append(Process(command, environment, output))
+        return self._processes[-1]
+
+    @contextmanager
+    def place(self, partitions: int = 1) -> Iterator[Place]:
+        """Give a topic of its own; it and its files are gone afterwards."""
+        directory = self.directory / uuid.uuid4().hex
+        directory.mkdir()
+        place = Place(self, directory, partitions)
+        try:
+            yield place
+        finally:
+            for process in self._processes:
+                process.kill()
+            self._processes = []
+            registry = place.servers.registry
+            registry.delete_subject(f"{place.topic}-value")
+            topics = [name for name in self.admin.list_topics(timeout=10).topics if name.startswith(place.topic)]
+            for future in self.admin.delete_topics(topics).values():
+                future.result()
+            shutil.rmtree(directory)
+
+
+@contextmanager
+def open_kitchen(directory: Path) -> Iterator[Kitchen]:
+    """Find or start the servers."""
+    bootstrap, registry = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("SCHEMA_REGISTRY_URL")
+    if bootstrap and registry:
+        yield Kitchen(bootstrap, registry, directory)
+        return
+    with LocalStack(directory / "stack") as stack:
+        yield Kitchen(stack.bootstrap_servers, stack.registry_url, directory)
+
+
+def python_of(peer: str) -> Path:
+    """Give the interpreter of a peer's environment; raises BenchmarkError when it was not made."""
+    python = Path(sys.executable) if peer == "ours" else ENVIRONMENTS / peer / "bin" / "python"
+    if not python.exists():
+        raise BenchmarkError(f"{peer} has no environment; run: make .venv/bench/{peer}/made")
+    return python
+
+
+def wait_until(true: Callable[[], object], limit: float = 60.0) -> None:
+    """Wait until something is true; raises BenchmarkError when it is not so within a limit."""
+    deadline = time.monotonic() + limit
+    while not true():
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"the servers or a command did not get on within {limit:g} s")
+        time.sleep(0.01)
+
+
+def _succeeds(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except KafkaException:
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""This project: its public functions, as waiter, cook and manager call them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from benchmarks.peers.harness import Job, Latencies, Meter, Send, main, paced, stamp
+from consumers.batches import Batch
+from consumers.cook import prepare
+from consumers.loop import consume_messages, create_consumer
+from contract.order import Order, OrderV1, OrderV2
+from contract.subjects import load_contract
+from producer.waiter import AnyOrder, create_producer
+from runtime.settings import Settings
+from runtime.topics import connect
+
+CHUNK = 1_000  # as a file is read
+
+
+def publisher(job: Job) -> tuple[Any, Send]:
+    """Publish from memory, limits checked."""
+    producer = create_producer(connect(_settings(job)))
+
+    def send(orders: Sequence[AnyOrder]) -> int:
+        return producer.publish_all((orders[n : n + CHUNK] for n in range(0, len(orders), CHUNK)), _fail)
+
+    return lambda order: Order(*order), send
+
+
+def consume(job: Job) -> None:
+    """Read with the version that was written, checked, committed."""
+    meter = Meter(job)
+    _consume(job, OrderV2, "manager", lambda batch: meter.add(len(batch.values), batch.values[-1].order_id))
+
+
+def consume_older(job: Job) -> None:
+    """Read as the cook does, with version 1, and print nothing."""
+    meter = Meter(job)
+    _consume(job, OrderV1, "cook", lambda batch: meter.add(len(batch.values), batch.values[-1].pizza))
+
+
+def cook(job: Job) -> None:
+    """Read as the cook does, its sentences going nowhere."""
+    meter = Meter(job)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def handle(batch: Batch[OrderV1]) -> bool:
+        prepare(batch)
+        return meter.add(len(batch.values), batch.values[-1].pizza)
+
+    _consume(job, OrderV1, "cook", handle)
+
+
+def latency_send(job: Job) -> None:
+    """Publish at a rate."""
+    producer = create_producer(connect(_settings(job)))
+
+    def chunks() -> Iterator[list[AnyOrder]]:
+        for count in paced(job):
+            yield [Order("margherita", 17, stamp()) for _ in range(count)]
+
+    seconds = time.perf_counter()
+    sent = producer.publish_all(chunks(), _fail)
+    print(f"sent at {sent / (time.perf_counter() - seconds):.0f} orders/s")
+
+
+def latency_receive(job: Job) -> None:
+    """Read with the loop that every consumer runs."""
+    latencies = Latencies(job)
+    _consume(job, OrderV2, "manager", lambda batch: latencies.add([order.order_id for order in batch.values]))
+
+
+def _consume(job: Job, version: type[Any], group: str, handle: Callable[[Batch[Any]], bool]) -> None:
+    settings = _settings(job)
+    stop = Event()
+    consumer = create_consumer(connect(settings), load_contract(settings.schemas_dir).subject("order"), version, group)
+
+    def until_done(batch: Batch[Any]) -> None:
+        if handle(batch):
+            stop.set()
+
+    consume_messages(consumer, until_done, stop)
+
+
+def _settings(job: Job) -> Settings:
+    return Settings(
+        kafka_bootstrap_servers=job.bootstrap, schema_registry_url=job.registry, schemas_dir=Path(job.schemas_dir)
+    )
+
+
+def _fail(_order: AnyOrder, reason: str) -> None:
+    raise RuntimeError(reason)
+
+
+if __name__ == "__main__":
+    main(
+        publisher,
+        consume,
+        consume_older=consume_older,
+        cook=cook,
+        latency_send=latency_send,
+        latency_receive=latency_receive,
+    )

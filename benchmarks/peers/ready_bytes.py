@@ -1,0 +1,95 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["confluent-kafka==2.16.0"]
+# ///
+"""The limit: bytes that were made before, by produce_batch; counted, not decoded, by consume. Plain latency, too."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+from benchmarks.peers.harness import Job, Latencies, Meter, Order, Send, main, paced, stamp
+
+
+def publisher(job: Job) -> tuple[Any, Send]:
+    producer = Producer(job.producer_properties())
+    acknowledged = 0
+
+    def on_delivery(error: KafkaError | None, _message: Message) -> None:
+        nonlocal acknowledged
+        acknowledged += error is None
+
+    def send(messages: Sequence[dict[str, Any]]) -> int:
+        nonlocal acknowledged
+        acknowledged = 0
+        for first in range(0, len(messages), 1_000):
+            waiting = list(messages[first : first + 1_000])
+            while waiting:
+                producer.produce_batch(job.topic, waiting, on_delivery=on_delivery)
+                waiting = [message for message in waiting if message.pop("_error", None)]
+                producer.poll(0.1 if waiting else 0)
+        producer.flush()
+        return acknowledged
+
+    return lambda order: {"key": str(order[1]), "value": _value(job, order)}, send
+
+
+def consume(job: Job) -> None:
+    consumer = Consumer(job.consumer_properties())
+    consumer.subscribe([job.topic])
+    meter = Meter(job)
+    value = None
+    done = False
+    while not done:
+        messages = consumer.consume(500, 1.0)
+        for message in messages:
+            value = message.value()
+        done = value is not None and meter.add(len(messages), value[-36:].decode())
+    consumer.close()
+
+
+def latency_send(job: Job) -> None:
+    # linger.ms: nothing waits for company; the lowest latency that librdkafka gives.
+    producer = Producer(job.producer_properties() | {"linger.ms": 0})
+    producer.list_topics(job.topic)  # connected before the first order, or it waits half a second for a producer id
+    begin = _value(job, ("margherita", 17, stamp()))[:-36]
+    sent, seconds = 0, time.perf_counter()
+    for count in paced(job):
+        for _ in range(count):
+            producer.produce(job.topic, key="17", value=begin + stamp().encode())
+        producer.poll(0)
+        sent += count
+    producer.flush()
+    print(f"sent at {sent / (time.perf_counter() - seconds):.0f} orders/s")
+
+
+def latency_receive(job: Job) -> None:
+    consumer = Consumer(job.consumer_properties())
+    consumer.subscribe([job.topic])
+    latencies = Latencies(job)
+    done = False
+    while not done:
+        message = consumer.poll(1.0)
+        done = message is not None and latencies.add([(message.value() or b"")[-36:]])
+    consumer.close()
+
+
+def _value(job: Job, order: Order) -> bytes:
+    pizza, identity = order[0].encode(), order[2].encode()
+    return job.frame + _long(len(pizza)) + pizza + _long(order[1]) + _long(len(identity)) + identity
+
+
+def _long(number: int) -> bytes:
+    """Give a natural number as Avro writes it: zigzag, then seven bits a byte."""
+    number *= 2
+    written = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])
+
+
+if __name__ == "__main__":
+    main(publisher, consume, latency_send=latency_send, latency_receive=latency_receive)

@@ -1,0 +1,320 @@
+"""What becomes of the measures: a table, the targets, a chart, the figures in the documents, and the comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+CHART = ROOT / "docs" / "benchmark.svg"
+LOSS = 0.2
+"""What a run may be worse than the committed one, as a ratio to a peer in the same run."""
+
+Measures = Mapping[str, Sequence[float]]
+NAMES = {
+    "ready_bytes": "ready bytes, no codec (the limit)",
+    "ours": "this project",
+    "waiter": "this project: waiter --orders FILE",
+    "confluent_serdes": "Confluent's serdes",
+    "confluent_fastavro": "confluent-kafka, fastavro",
+    "aiokafka_fastavro": "aiokafka, fastavro",
+    "faststream_confluent": "FastStream (Confluent), fastavro",
+    "quix_streams": "Quix Streams",
+    "consume_older": "this project: as the cook, version 1",
+    "cook": "this project: cook, printing to /dev/null",
+}
+CHARTED = (("publish", "Publish"), ("consume", "Consume and decode"))
+CHECKED = {"ours", "waiter", "consume_older", "cook"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A limit on how one median stands to another, or to nothing."""
+
+    case: str
+    measure: str
+    against: str
+    limit: float
+    at_least: bool = True
+    difference: bool = False
+
+    def line(self, medians: Mapping[str, float]) -> str:
+        """Say whether it is met; the first word is yes, no or `-` where it was not measured."""
+        sign = "at least" if self.at_least else "at most"
+        unit = " more" if self.difference else " x" if self.against else ""
+        limit = f"{self.case:<78} {sign} {self.limit:g}{unit}"
+        if self.measure not in medians or (self.against and self.against not in medians):
+            return f"-    {limit}"
+        value = medians[self.measure]
+        if self.against:
+            base = medians[self.against]
+            value = value - base if self.difference else value / base
+        met = value >= self.limit if self.at_least else value <= self.limit
+        return f"{'yes' if met else 'no':<4} {limit:<100} {value:.2f}"
+
+
+PEER = "SerializingProducer"
+BIG, SMALL = "sizes/10000000", "sizes/10000"
+TARGETS = (
+    Target(f"publish from memory, against {PEER}", "publish/ours", "publish/confluent_serdes", 3.7),
+    Target("the same, against ready bytes", "publish/ours", "publish/ready_bytes", 0.6),
+    Target(f"waiter --orders, against {PEER}", "publish/waiter", "publish/confluent_serdes", 3.3),
+    Target("consume and decode, against DeserializingConsumer", "consume/ours", "consume/confluent_serdes", 12),
+    Target("the same, against aiokafka getmany with fastavro", "consume/ours", "consume/aiokafka_fastavro", 2),
+    Target("manager into its ledger, against DeserializingConsumer", "ledger/own", "consume/confluent_serdes", 3),
+    *(
+        Target(
+            f"latency at {rate}, {what}, against plain produce and poll",
+            f"latency-{name}/ours/{key}",
+            f"latency-{name}/ready_bytes/{key}",
+            limit,
+            at_least=False,
+        )
+        for name, rate in (("100", "100 orders/s"), ("half", "half of the most"))
+        for key, what, limit in (("median", "median", 1.1), ("p99", "99th percentile", 1.5))
+    ),
+    Target(
+        f"one order, wall time, against a script with {PEER}", "one/waiter/wall", "one/confluent_serdes/wall", 1, False
+    ),
+    *(
+        target
+        for command in ("waiter", "manager")
+        for target in (
+            Target(
+                f"memory of the {command}, 10 million orders against 10,000",
+                f"{BIG}/{command}/megabytes",
+                f"{SMALL}/{command}/megabytes",
+                1.2,
+                at_least=False,
+            ),
+            Target("the same in MB", f"{BIG}/{command}/megabytes", "", 120, at_least=False),
+        )
+    ),
+    *(
+        Target(
+            f"time per order of the {command}, 10 million against 100,000",
+            f"sizes/10000000/{command}/per_order",
+            f"sizes/100000/{command}/per_order",
+            1.1,
+            at_least=False,
+        )
+        for command in ("waiter", "manager")
+    ),
+    Target(
+        "start of a manager, 10 million rows against ten, in s",
+        f"{BIG}/manager/start",
+        "sizes/10/manager/start",
+        1,
+        at_least=False,
+        difference=True,
+    ),
+)
+GUARDED = (
+    ("publish/ours", "publish/confluent_serdes", True),
+    ("publish/waiter", "publish/confluent_serdes", True),
+    ("consume/ours", "consume/confluent_serdes", True),
+    ("consume/cook", "consume/confluent_serdes", True),
+    ("ledger/own", "consume/confluent_serdes", True),
+    ("one/waiter/wall", "one/confluent_serdes/wall", False),
+)
+"""What `make bench-quick` compares: measure, the peer's, whether more is better. Latency is too restless for it."""
+
+
+def medians_of(measures: Measures) -> dict[str, float]:
+    """Give each measure's median, and the time per order of each size less what ten orders take."""
+    medians = {name: statistics.median(values) for name, values in measures.items() if values}
+    ten = medians.get("sizes/10/waiter/seconds", 0.0)
+    for name, value in list(medians.items()):
+        if (found := re.fullmatch(r"sizes/(\d+)/waiter/seconds", name)) and found[1] != "10":
+            medians[f"sizes/{found[1]}/waiter/per_order"] = (value - ten) / int(found[1])
+        elif found := re.fullmatch(r"sizes/(\d+)/manager/rate", name):
+            medians[f"sizes/{found[1]}/manager/per_order"] = 1 / value
+    return medians
+
+
+def targets(measures: Measures) -> str:
+    """Give a line for each target."""
+    medians = medians_of(measures)
+    return "\n".join(target.line(medians) for target in TARGETS)
+
+
+def compare(measures: Measures, committed: Measures) -> list[str]:
+    """Give a sentence for each ratio to a peer that has become worse than the committed one by more than LOSS."""
+    now, then = medians_of(measures), medians_of(committed)
+    lost = []
+    for name, peer, more_is_better in GUARDED:
+        if {name, peer} <= now.keys() & then.keys():
+            ratio, before = now[name] / now[peer], then[name] / then[peer]
+            change = ratio / before if more_is_better else before / ratio
+            if change < 1 - LOSS:
+                lost.append(f"{name} is {ratio:.2f} x {peer}, it was {before:.2f} x: a loss of {1 - change:.0%}")
+    return lost
+
+
+def peers_table(measures: Measures) -> str:
+    """Give the throughput of every peer, in Markdown, the fastest first."""
+    blocks = []
+    for case, title in CHARTED:
+        rows = _rows(measures, case)
+        most = max((row.median for row in rows), default=1.0)
+        lines = [
+            f"| {row.name} | {row.median:,.0f} | {min(row.values):,.0f} to {max(row.values):,.0f} "
+            f"| {row.median / most:.0%} | {'yes' if row.peer in CHECKED else 'no'} |"
+            for row in rows
+        ]
+        head = f"| {title} | orders/s, median | lowest to highest | of the fastest | limits checked |"
+        blocks.append("\n".join([head, "|---|--:|--:|--:|---|", *lines]))
+    return "\n\n".join(blocks)
+
+
+def scaling_table(measures: Measures) -> str:
+    """Give the throughput by partitions and cooks, in Markdown."""
+    medians = medians_of(measures)
+    lines = ["| partitions | waiter, orders/s | one cook | two cooks | four cooks |", "|--:|--:|--:|--:|--:|"]
+    for partitions in (1, 2, 4):
+        keys = [f"scaling/{partitions}/{what}" for what in ("waiter", "cooks-1", "cooks-2", "cooks-4")]
+        shown = (f"{medians[key]:,.0f}" if key in medians else "" for key in keys)
+        lines.append(f"| {partitions} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def all_table(measures: Measures) -> str:
+    """Give every measure as a line of text: median, lowest, highest, how often."""
+    return "\n".join(
+        f"{name:<42} {statistics.median(values):>16,.3f} {min(values):>16,.3f} {max(values):>16,.3f} {len(values):>4}"
+        for name, values in sorted(measures.items())
+    )
+
+
+def about(result: Mapping[str, Any]) -> str:
+    """Say on what machine and with which versions a result was measured."""
+    machine, versions = result["machine"], result["versions"]
+    return (
+        f"{result['date']}, {machine['cores']} cores of {machine['processor']}, {machine['memory_gb']} GB, "
+        f"{machine['system']}, Python {machine['python']}; broker on the same machine; "
+        f"{result['orders']:,} orders, {result['rounds']} rounds, medians; "
+        + ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
+    )
+
+
+def chart(result: Mapping[str, Any]) -> str:
+    """Draw the throughput of every peer as bars, in an SVG that follows the reader's light or dark theme."""
+    drawn: list[str] = []
+    y = 24
+    for case, title in CHARTED:
+        rows = _rows(result["measures"], case)
+        most = max((row.median for row in rows), default=1.0)
+        drawn.append(f'<text class="title" x="0" y="{y}">{title}, orders/s</text>')
+        for row in rows:
+            y += 24
+            kind = "ours" if row.peer in CHECKED else "limit" if row.peer == "ready_bytes" else "peer"
+            width = round(max(1, 340 * row.median / most))
+            drawn.append(
+                f'<text x="270" y="{y}" text-anchor="end">{escape(row.name)}</text>'
+                f'<rect class="{kind}" x="280" y="{y - 12}" width="{width}" height="16" rx="2"/>'
+                f'<text x="{286 + width}" y="{y}">{row.median:,.0f}</text>'
+            )
+        y += 44
+    for line in textwrap.wrap(about(result), 110):
+        drawn.append(f'<text class="about" x="0" y="{y}">{escape(line)}</text>')
+        y += 15
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {y}" role="img" aria-label="{escape(TITLE)}">\n'
+        f"<title>{escape(TITLE)}</title>\n<style>{STYLE}</style>\n" + "\n".join(drawn) + "\n</svg>\n"
+    )
+
+
+TITLE = "Orders a second that this project and its peers publish, and consume and decode"
+STYLE = (
+    "text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}.about{font-size:11px;fill:#59636e}"
+    ".ours{fill:#1a7f37}.peer{fill:#8c959f}.limit{fill:#d0d7de}"
+    "@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.about{fill:#9198a1}.ours{fill:#3fb950}.peer{fill:#656c76}"
+    ".limit{fill:#3d444d}}"
+)
+
+
+def fill(document: Path, block: str, text: str) -> None:
+    """Put a text between a document's marks of that name; raises ValueError when they are not there."""
+    begin, end = f"<!-- {block}: written by make bench -->", f"<!-- {block} ends -->"
+    content = document.read_text("utf-8")
+    if begin not in content or end not in content:
+        raise ValueError(f"{document} has no marks for {block}")
+    head, rest = content.split(begin, 1)
+    document.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", "utf-8")
+
+
+def publish_documents(result: Mapping[str, Any]) -> None:
+    """Write the chart and the figures in the documents."""
+    CHART.write_text(chart(result), "utf-8")
+    fill(ROOT / "docs" / "scaling.md", "peers", f"{peers_table(result['measures'])}\n\n{about(result)}.")
+    fill(ROOT / "docs" / "scaling.md", "scaling", f"{scaling_table(result['measures'])}\n\n{about(result)}.")
+
+
+def latest() -> dict[str, Any] | None:
+    """Give the newest committed result."""
+    files = sorted(RESULTS.glob("*.json"))
+    found: dict[str, Any] | None = json.loads(files[-1].read_text("utf-8")) if files else None
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine, without its name."""
+    cpus = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", cpus.read_text("utf-8")) if cpus.exists() else None
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    return {
+        "cores": os.cpu_count(),
+        "processor": model[1] if model else platform.machine(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": release.get("PRETTY_NAME", platform.system()),
+        "python": platform.python_version(),
+    }
+
+
+def versions(peers: Sequence[str]) -> dict[str, str]:
+    """Give the versions of what is compared, from this environment and the peers' locks."""
+    pom = (ROOT / "stack" / "pom.xml").read_text("utf-8")
+    kafka = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)<", pom)
+    found = {"Kafka": kafka[1]} if kafka and "KAFKA_BOOTSTRAP_SERVERS" not in os.environ else {}
+    found |= {name: version(name) for name in ("confluent-kafka", "fastavro", "msgspec")}
+    for lock in (Path(__file__).parent / "peers" / f"{peer}.txt" for peer in peers if peer != "ours"):
+        pins = dict(re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)", lock.read_text("utf-8"), re.MULTILINE))
+        own = pins.keys() & {"aiokafka", "faststream", "quixstreams"}
+        client = pins.get("confluent-kafka", found["confluent-kafka"])
+        other = "" if client == found["confluent-kafka"] else f" (with confluent-kafka {client})"
+        found |= {name: f"{pins[name]}{other}" for name in own}
+    return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One peer's throughput in a case."""
+
+    peer: str
+    values: Sequence[float]
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.peer, self.peer)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+def _rows(measures: Measures, case: str) -> list[_Row]:
+    """Give a case's peers, the fastest first."""
+    found = [name.partition("/") for name in measures]
+    rows = [_Row(peer, measures[f"{case}/{peer}"]) for name, _, peer in found if name == case]
+    return sorted(rows, key=lambda row: -row.median)
