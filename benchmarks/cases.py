@@ -23,7 +23,10 @@ OURS, SERDES, READY = "ours", "confluent_serdes", "ready_bytes"
 
 @dataclass
 class Bench:
-    """A run: what it may use, how much of it, and what it has measured, by name."""
+    """A run: what it may use, how much of it, and what it has measured, by name.
+
+    `publish/…` and `consume/…` are orders a second, `cpu-…` microseconds of a process's CPU an order.
+    """
 
     kitchen: Kitchen
     peers: Sequence[str]
@@ -67,6 +70,7 @@ def publish(bench: Bench) -> None:
             if result["orders"] != bench.orders:
                 raise BenchmarkError(f"{peer}: {result['orders']} of {bench.orders} orders were acknowledged")
             bench.add(f"publish/{peer}", result["orders"] / result["seconds"])
+            bench.add(f"cpu-publish/{peer}", result["cpu"] / result["orders"] * 1e6)
 
 
 def consume(bench: Bench) -> None:
@@ -82,7 +86,9 @@ def consume(bench: Bench) -> None:
             result = place.run_peer(peer, what, place.job(bench.orders, bench.warm_up))
             if result["last"] != (last[2] if what == "consume" else last[0]):
                 raise BenchmarkError(f"{peer} has read {result['last']} last, not {last}")
-            bench.add(f"consume/{peer if what == 'consume' else what}", result["orders"] / result["seconds"])
+            name = peer if what == "consume" else what
+            bench.add(f"consume/{name}", result["orders"] / result["seconds"])
+            bench.add(f"cpu-consume/{name}", result["cpu"] / result["orders"] * 1e6)
 
 
 def ledger(bench: Bench) -> None:
@@ -137,21 +143,19 @@ def one(bench: Bench) -> None:
 
 
 def scaling(bench: Bench) -> None:
-    """Partitions and cooks: what waiters publish and cooks read, their sentences going nowhere."""
-    for partitions in (1, 2, 4):
+    """Partitions and cooks: what a waiter publishes, and cooks read, their sentences going nowhere."""
+    for partitions, cooks in bench.turns([(1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]):
         with bench.kitchen.place(partitions) as place:
+            # Before there is anything to read: a group that takes turns while it reads measures its own rebalance.
+            started = [place.command("cook") for _ in range(cooks)]
+            place.wait_for_members("cook", cooks, started[0])
+            place.run_peer(READY, "publish", place.job(bench.orders, bench.orders))
+            rate = rate_until(lambda: place.committed("cook"), 1, 2 * bench.orders, started[0])
+            bench.add(f"scaling/{partitions}/cooks-{cooks}", rate)
+            for cook in started:
+                cook.stop()
             file = orders_file(place.directory / "orders.jsonl", (as_dict(order) for order in orders(bench.orders)))
             bench.add(f"scaling/{partitions}/waiter", bench.orders / published(place, file)[0])
-            published(place, file)
-            total = 2 * bench.orders
-            for cooks in bench.turns([count for count in (1, 2, 4) if count <= partitions]):
-                place.rewind("cook")
-                started = [place.command("cook") for _ in range(cooks)]
-                place.wait_for_members("cook", cooks, started[0])
-                rate = rate_until(lambda: place.committed("cook"), 1, total, started[0])
-                bench.add(f"scaling/{partitions}/cooks-{cooks}", rate)
-                for cook in started:
-                    cook.stop()
 
 
 def sizes(bench: Bench) -> None:

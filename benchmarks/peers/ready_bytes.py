@@ -33,7 +33,7 @@ def publisher(job: Job) -> tuple[Any, Send]:
         producer.flush()
         return acknowledged
 
-    return lambda order: {"key": str(order[1]), "value": _value(job, order)}, send
+    return lambda order: {"key": str(order[1]), "value": value_of(job, order)}, send
 
 
 def consume(job: Job) -> None:
@@ -54,7 +54,7 @@ def latency_send(job: Job) -> None:
     # linger.ms: nothing waits for company; the lowest latency that librdkafka gives.
     producer = Producer(job.producer_properties() | {"linger.ms": 0})
     producer.list_topics(job.topic)  # connected before the first order, or it waits half a second for a producer id
-    begin = _value(job, ("margherita", 17, stamp()))[:-36]
+    begin = value_of(job, ("margherita", 17, stamp()))[:-36]
     sent, seconds = 0, time.perf_counter()
     for count in paced(job):
         for _ in range(count):
@@ -76,7 +76,8 @@ def latency_receive(job: Job) -> None:
     consumer.close()
 
 
-def _value(job: Job, order: Order) -> bytes:
+def value_of(job: Job, order: Order) -> bytes:
+    """Give an order's bytes as every peer writes them."""
     pizza, identity = order[0].encode(), order[2].encode()
     return job.frame + _long(len(pizza)) + pizza + _long(order[1]) + _long(len(identity)) + identity
 

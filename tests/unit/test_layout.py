@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+LOCKS = [*(PROJECT / "requirements").glob("*.txt"), *(PROJECT / "benchmarks" / "peers").glob("*.txt")]
 PACKAGES = ("contract", "runtime", "producer", "consumers")
 MAY_IMPORT = {
     "contract": {"contract"},
@@ -131,11 +132,11 @@ def test_no_file_names_a_package_registrys_host_or_a_path_of_one_machine() -> No
 def test_no_lock_file_that_holds_addresses() -> None:
     names = {"uv.lock", "poetry.lock", "pylock.toml", "package-lock.json", "Pipfile.lock"}
     assert [path for path in files() if path.name in names] == []
-    for path in (PROJECT / "requirements").glob("*.txt"):
+    for path in LOCKS:
         assert not re.search(r"://|--(extra-)?index-url|--find-links", path.read_text("utf-8")), path
 
 
 def test_requirements_are_locked_with_hashes() -> None:
-    for path in (PROJECT / "requirements").glob("*.txt"):
+    for path in LOCKS:
         entries = re.split(r"\n(?=\S)", path.read_text("utf-8").strip())
         assert all("==" in entry and "--hash=sha256:" in entry for entry in entries if not entry.startswith("#")), path
