@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(servers: Servers, stop: Event) -> int:
     """Prepare orders until `stop` is set."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
-    consume_messages(create_consumer(servers, subject, OrderV1, "cook"), prepare, stop)
+    consume_messages(create_consumer(servers, subject, OrderV1, "cook"), prepare, stop, status=not sys.stdout.isatty())
     return OK
 
 

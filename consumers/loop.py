@@ -25,6 +25,7 @@ from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer, schema_id_of
 from contract.errors import (
+    QUOTING,
     ContractError,
     NotRegistered,
     Overtaken,
@@ -39,6 +40,7 @@ from contract.records import R
 from contract.subjects import Subject
 from runtime.clients import DENIED, broker_error, wait_until_available
 from runtime.metrics import SCHEMA, ConsumerMetrics
+from runtime.telemetry import StatusLine
 from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class RecordConsumer(Generic[R]):
         self.settings = servers.settings
         self.metrics = ConsumerMetrics(self.settings, group, subject.topic)
         self.deserializer = RecordDeserializer(record, servers.registry)
+        self.identity = subject.identity
         self.context = SerializationContext(subject.topic, MessageField.VALUE)
         known = wait_until_available(
             lambda: lookups.require(servers.registry, subject.name, record.SCHEMA, record.VERSION), servers.settings
@@ -77,7 +80,10 @@ class RecordConsumer(Generic[R]):
         # In a group of its own: in the same one, replays would count when the topic's partitions are shared out.
         self.replays = Source(self.settings, f"{group}.replays", self.dead_letters.replays)
         SCHEMA.labels(group, subject.name, str(record.VERSION), str(known.id)).set(1)
-        log.info("%s reads %s with version %d (schema id %d)", group, subject.topic, record.VERSION, known.id)
+        extra = {"topic": subject.topic, "schema_id": known.id}
+        log.info(
+            "%s reads %s with version %d (schema id %d)", group, subject.topic, record.VERSION, known.id, extra=extra
+        )
 
 
 def create_consumer(
@@ -112,22 +118,27 @@ def consume_messages(
     stop: Event,
     resume: Resume | None = None,
     mark: str = "",
+    *,
+    status: bool = True,
 ) -> None:
     """Feed batches to `handle` until `stop` is set, committing their offsets only after it has returned.
 
     `resume` gives the next offset of each partition that is assigned, for whom the group's own offsets are not the
     truth; partitions that it leaves out start at the beginning. `mark` is left in the committed offsets' metadata.
+    `status` shows a line of numbers on standard error where that is a terminal.
 
     `handle` raises Rejected for records that it refuses for good (they become dead letters), Unavailable for what may
     work later (the same batch is handled again), Overtaken when somebody else has handled it (the loop starts again
     from `resume`). Whatever else it raises ends the loop, and the batch in hand is not committed.
     """
     loop = _Loop(consumer, handle, resume, mark)
+    metrics, line = consumer.metrics, StatusLine(wanted=status)
     try:
         loop.subscribe()
         while not stop.is_set():
             loop.turn()
-            consumer.metrics.has_turned()
+            metrics.has_turned()
+            line.tell(metrics.group, metrics.handled, metrics.letters)
     except KafkaException as error:
         raise broker_error(error, f"reading {consumer.topic.name}") from None
     finally:
@@ -135,7 +146,8 @@ def consume_messages(
         consumer.source.client.close()
         consumer.replays.client.close()
         consumer.dead_letters.close()
-        consumer.metrics.close()
+        metrics.close()
+        line.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +226,7 @@ class _Loop(Generic[R]):
         self._handle = handle
         self._resume = resume
         self._mark = mark
+        self._identity = consumer.identity or ""
         self._works: deque[_Work[R]] = deque()
         self._letters_in_row = 0
         self._failures = 0
@@ -318,21 +331,25 @@ class _Loop(Generic[R]):
         if len(kept) == len(batch.records):
             raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
         replayed = work.source is self._consumer.replays
+        ids = {(one.partition, one.offset): getattr(one.value, self._identity, "") for one in batch.records}
         letters = []
         for message in work.messages:
             place = origin_of_replay(message)[:2] if replayed else (message.partition() or 0, message.offset() or 0)
             if place in rejected.refused:
-                letters.append((message, Unreadable(Reason.HANDLER, rejected.refused[place])))
+                letters.append((message, Unreadable(Reason.HANDLER, rejected.refused[place], record_id=ids[place])))
         self._send(letters)
         return Batch(kept, batch.next_offsets)
 
     def _send(self, letters: Sequence[tuple[Message, Unreadable]]) -> None:
+        if not letters:
+            return
+        self._consumer.dead_letters.write(letters)
+        self._metrics.has_dead_letters(why.reason for _, why in letters)
         for message, why in letters:
-            where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
-            log.warning("%s goes to the dead letters of %s: %s (%s)", where, self._consumer.group, why, why.reason)
-        if letters:
-            self._consumer.dead_letters.write(letters)
-            self._metrics.has_dead_letters(why.reason for _, why in letters)
+            place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+            told = {"reason": why.reason, "schema_id": why.schema_id, "record_id": why.record_id}
+            sentence = "%s partition %s offset %s goes to the dead letters of %s: %s"
+            log.warning(sentence, *place.values(), self._consumer.group, _without_values(why), extra=place | told)
 
     def _back_off(self, error: Exception) -> None:
         """Pause, and try again later, ever later; say so at growing intervals."""
@@ -344,7 +361,8 @@ class _Loop(Generic[R]):
         delay = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self._retry_at = time.monotonic() + delay
         if self._failures & (self._failures - 1) == 0:
-            log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error)
+            extra = {"topic": self._source.topic, "attempt": self._failures}
+            log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error, extra=extra)
 
     def _go_on(self) -> None:
         if self._failures:
@@ -432,15 +450,22 @@ class _Loop(Generic[R]):
             raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
             raise self._source.lost(message, self._resume)
-        log.warning("%s goes on after an error of %s: %s", self._consumer.group, where, error.str())
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        log.warning("%s goes on after an error of %s: %s", self._consumer.group, where, error.str(), extra=place)
 
 
 def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:
     return UserError(
         f"{count} messages in a row could not be read, up to {message.topic()} partition {message.partition()} offset "
-        f"{message.offset()}: {unreadable}; that looks like wrong servers rather than wrong messages: check "
-        "SCHEMA_REGISTRY_URL, or raise DEAD_LETTER_LIMIT if they are really bad"
+        f"{message.offset()}: {_without_values(unreadable)}; that looks like wrong servers rather than wrong messages: "
+        "check SCHEMA_REGISTRY_URL, or raise DEAD_LETTER_LIMIT if they are really bad"
     )
+
+
+def _without_values(unreadable: Unreadable) -> str:
+    """Say why without quoting the message: logs are read by more people than its topic."""
+    sentence = "its letter says which value" if unreadable.reason in QUOTING else str(unreadable)
+    return f"{sentence} ({unreadable.reason})"
 
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -13,6 +12,7 @@ from contract.errors import LedgerError, TopicError
 from runtime.clients import broker_error, cluster_metadata, consumer_properties, make_client
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
+from runtime.telemetry import Thinning
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,9 @@ class Source:
         self.handled: dict[int, int] = {}
         """The next offset of each partition, past what has been handled."""
         self._committing = False
-        self._silence = SILENCE_SECONDS
-        self._tell_at = 0.0
+        self._thinning = Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)
+        self._log = log.getChild(group)
+        self._log.filters = [self._thinning]
         self._partitions: set[int] = set()
         self._settings = settings
         self._timeout = settings.request_timeout
@@ -84,7 +85,7 @@ class Source:
             message = self.client.poll(seconds)
             messages = [message] if message is not None else []
         if messages:
-            self._silence = SILENCE_SECONDS
+            self._thinning.forget()
         return messages
 
     def commit(self, mark: str = "", *, wait: bool = False) -> None:
@@ -149,11 +150,7 @@ class Source:
 
     def _on_error(self, error: KafkaError) -> None:
         """Tell what the client gets over by itself at growing intervals: it reports every try."""
-        now = time.monotonic()
-        if now >= self._tell_at:
-            log.warning("%s: %s", self.group, error.str())
-            self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
-            self._tell_at = now + self._silence
+        self._log.warning("%s: %s", self.group, error.str(), extra={"topic": self.topic})
 
     def lost(self, message: Message, resume: Resume | None) -> TopicError:
         """Name what is gone when the topic no longer has the ledger's next offset."""

@@ -111,10 +111,15 @@ class Reason(StrEnum):
     HANDLER = "handler"  # it was read, and the consumer's handler refuses it for good
 
 
-class Unreadable(PipelineError):  # noqa: N818
-    """A message that this reader can never read, with its reason and, where the frame told, the schema id."""
+QUOTING = frozenset({Reason.BREAKS_LIMIT, Reason.MALFORMED})
+"""Reasons whose sentence may quote a value of the message."""
 
-    def __init__(self, reason: Reason, sentence: str, schema_id: int | None = None) -> None:
+
+class Unreadable(PipelineError):  # noqa: N818
+    """A message that this reader can never read, with its reason and, where they are known, schema id and identity."""
+
+    def __init__(self, reason: Reason, sentence: str, schema_id: int | None = None, record_id: str = "") -> None:
         super().__init__(sentence)
         self.reason = reason
         self.schema_id = schema_id
+        self.record_id = record_id

@@ -52,13 +52,15 @@ class RecordProducer(Generic[R]):
         # Made first: it connects in the background while the registry is asked.
         self._producer = make_client(Producer, producer_properties(servers.settings))
         frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
-        log.info("publishing to %s with version %d (schema id %d)", self.topic, record.VERSION, schema_id_of(frame))
+        schema_id, version = schema_id_of(frame), record.VERSION
+        extra = {"topic": self.topic, "schema_id": schema_id}
+        log.info("publishing to %s with version %d (schema id %d)", self.topic, version, schema_id, extra=extra)
         self._metrics = None
         if servers.settings.metrics_port is not None:
             from runtime import metrics  # noqa: PLC0415 - a lone record need not wait for the import
 
             metrics.serve(servers.settings)
-            metrics.SCHEMA.labels("producer", subject.name, str(record.VERSION), str(schema_id_of(frame))).set(1)
+            metrics.SCHEMA.labels("producer", subject.name, str(version), str(schema_id)).set(1)
             self._metrics = metrics.ProducerMetrics
         # By this client, not by one that would have to connect first: an idempotent producer without a connection would
         # wait half a second for its producer id.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from threading import Event
 from types import FrameType
@@ -14,14 +15,18 @@ from contract.errors import Forbidden, PipelineError, StorageUnavailable, Unavai
 from runtime.settings import Settings, add_settings, load_settings
 from runtime.telemetry import configure_logging
 
+log = logging.getLogger(__name__)
+
 OK, FAILED, COULD_NOT_RUN = 0, 1, 2
 
 
 def create_parser(program: str, description: str, example: str) -> ArgumentParser:
     """Make a parser whose help ends with an example."""
-    return ArgumentParser(
+    parser = ArgumentParser(
         program, description=description, epilog=f"example: {example}", formatter_class=RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    return parser
 
 
 def run_command(
@@ -30,21 +35,21 @@ def run_command(
     """Parse, read the settings, run, and give the exit code; what a user can cause ends in a sentence."""
     add_settings(parser)
     flags = parser.parse_args(arguments)
-    settings = Settings()
+    settings = Settings(log_format="json" if os.environ.get("LOG_FORMAT") == "json" else "text")
     try:
         configure_logging(settings)
         settings = load_settings(os.environ, flags)
         configure_logging(settings)
         return body(flags, settings)
     except StorageUnavailable as error:
-        return _fail(parser, settings, str(error), error.exit_code)
+        return _fail(parser, str(error), error.exit_code)
     except (Unavailable, Forbidden) as error:
         servers = f"broker {settings.kafka_bootstrap_servers}, registry {settings.schema_registry_url}"
-        return _fail(parser, settings, f"{error} ({servers})", error.exit_code)
+        return _fail(parser, f"{error} ({servers})", error.exit_code)
     except PipelineError as error:
-        return _fail(parser, settings, str(error), error.exit_code)
+        return _fail(parser, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(parser, settings, "interrupted", FAILED)
+        return _fail(parser, "interrupted", FAILED)
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +69,19 @@ def stop_on_signals() -> Event:
     return stop
 
 
-def _fail(parser: ArgumentParser, settings: Settings, sentence: str, exit_code: int) -> int:
-    print(settings.redact(f"{parser.prog}: {sentence}"), file=sys.stderr)
+def _fail(parser: ArgumentParser, sentence: str, exit_code: int) -> int:
+    log.error("%s: %s", parser.prog, sentence)
     return exit_code
+
+
+class _Version(Action):
+    """Prints the version of what is installed; a package's metadata are only read when somebody asks."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - see above
+
+        ours = (
+            one for one in entry_points(group="console_scripts") if one.value.startswith(("producer.", "consumers."))
+        )
+        print(parser.prog, next((one.dist.version for one in ours if one.dist), "(not installed)"))
+        parser.exit()
