@@ -46,13 +46,15 @@ class DeadLetters:
         that was written may then be written again.
         """
         # Made for the first letter: a consumer that has none needs no second connection.
-        publisher = self._publisher = self._publisher or _Publisher(self._settings)
+        publisher = self._publisher or _Publisher(self._settings)
+        self._publisher = None  # one that fails is not used again: it may have lost sight of the cluster for good
         for message, unreadable in letters:
             headers: Headers = []
             with suppress(Unreadable):  # its headers are lost to any client of this kind; the rest of it is kept
                 headers += headers_of(message)
             publisher.send(self.topic, message.key(), message.value(), [*headers, *self._why(message, unreadable)])
         publisher.finish(self.topic)
+        self._publisher = publisher
 
     def close(self) -> None:
         """Let go of the connection; every letter has been acknowledged or reported."""

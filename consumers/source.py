@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -20,6 +21,8 @@ BATCH = 500
 """Messages that one poll gives at most: with more of them in hand each one costs more, by the processor's cache."""
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
+ASK_SECONDS = 10.0
+ANSWER_SECONDS = 1.0
 
 LostOffset: TypeAlias = Literal["earliest", "error"]
 Resume: TypeAlias = Callable[[Collection[int]], Mapping[int, int]]
@@ -56,16 +59,18 @@ class Source:
         properties |= {"logger": logging.getLogger("librdkafka.consumer")}
         if on_statistics is not None and settings.metrics_port is not None:
             properties |= {"stats_cb": on_statistics, "statistics.interval.ms": STATISTICS_MS}
+        self._properties = properties
+        self._subscription: dict[str, OnRebalance] = {}
+        self._ask_at = time.monotonic() + ASK_SECONDS
         self.client = make_client(Consumer, properties)
 
     def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:
         """Join the group; each callback gets this source and the partitions."""
-        self.client.subscribe(
-            [self.topic],
-            on_assign=lambda _, partitions: on_assign(self, partitions),
-            on_revoke=lambda _, partitions: on_revoke(self, partitions),
-            on_lost=lambda _, partitions: on_lost(self, partitions),
-        )
+        self._subscription = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
+        callbacks = {
+            name: lambda _, partitions, call=call: call(self, partitions) for name, call in self._subscription.items()
+        }
+        self.client.subscribe([self.topic], **callbacks)
 
     def read_alone(self, resume: Resume, look_back: int) -> None:
         """Read every partition without the group, from where `resume` says or `look_back` messages before the end."""
@@ -86,7 +91,30 @@ class Source:
             messages = [message] if message is not None else []
         if messages:
             self._thinning.forget()
+            self._ask_at = time.monotonic() + ASK_SECONDS
+        elif time.monotonic() >= self._ask_at:
+            self._ask()
         return messages
+
+    def _ask(self) -> None:
+        """Find out, after a silence, whether this client still knows a broker, and make another one if it does not.
+
+        A broker that comes back from a pause may say for a moment that the cluster has no brokers: librdkafka then
+        forgets them all and never asks again (its issue 5301). Raises Unavailable for who is in no group.
+        """
+        self._ask_at = time.monotonic() + ASK_SECONDS
+        if self._subscription and self.client.assignment():
+            return  # it has lost them soon if nobody answers its heartbeats
+        try:
+            self.client.list_topics(self.topic, ANSWER_SECONDS)
+        except KafkaException as error:
+            if not self._subscription:
+                raise broker_error(error, f"reading {self.topic}") from None
+            self._log.warning("%s begins anew with another connection: %s", self.group, error.args[0].str())
+            self.client.close()
+            self.client = make_client(Consumer, self._properties)
+            self._committing = False
+            self.subscribe(**self._subscription)
 
     def commit(self, mark: str = "", *, wait: bool = False) -> None:
         """Commit what has been handled; one commit at a time is under way, so a fast consumer sends few of them."""

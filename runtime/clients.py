@@ -186,9 +186,6 @@ def common_properties(settings: Settings) -> dict[str, Any]:
         # A first connection by the bootstrap address is given up for the broker's own, which waits half of this; the
         # backoff still grows to 10 s.
         "reconnect.backoff.ms": 20,
-        # A broker that comes back from a pause answers for a moment that the cluster has no brokers; librdkafka then
-        # forgets them all and asks nobody until this is over (librdkafka issue 5301; the default is five minutes).
-        "metadata.recovery.rebootstrap.trigger.ms": 10_000,
         "logger": logging.getLogger("librdkafka"),
         **settings.kafka,
     }

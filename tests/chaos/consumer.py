@@ -74,6 +74,7 @@ def with_a_short_session(properties: Function) -> Function:
 
 if __name__ == "__main__":
     source.consumer_properties = with_a_short_session(source.consumer_properties)  # type: ignore[attr-defined]
+    source.ASK_SECONDS = SESSION_MS / 1000  # as much sooner as the session lapses
     if sys.argv[2:]:
         owner, name, when, by, late = POINTS[sys.argv[2]]
         setattr(owner, name, hit(getattr(owner, name), int(sys.argv[3]), when=when, by=by, late=late))

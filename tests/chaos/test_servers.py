@@ -80,6 +80,9 @@ def test_a_server_is_away_for_longer_than_a_session(
     if how == "killed":
         server.kill()
         away.wait(SESSION_MS / 1000 + 1)
+        if name == "kafka":
+            cook.wait_for_error("cook begins anew with another connection")
+            manager.wait_for_error("manager begins anew with another connection")
         server.start()
     else:
         with paused(server):
