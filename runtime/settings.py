@@ -252,3 +252,9 @@ def _read_secret(variable: str, path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SettingError(f"{variable} names {path}, which cannot be read: {reason}") from None
+
+
+if __name__ == "__main__":  # the table of docs/operations.md
+    print("| variable | what it is | default |\n|---|---|---|")
+    for setting, meaning, otherwise in settings_table():
+        print(f"| `{setting.upper()}` | {meaning} | {otherwise} |")

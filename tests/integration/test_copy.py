@@ -21,11 +21,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from stack.local import free_port
 from tests.integration.conftest import ServerAddresses
 from tests.restaurant import LIMIT, ROOT
 
@@ -42,6 +43,7 @@ class Copy:
     directory: Path
     environ: Mapping[str, str]
     suffix: str
+    port: int = field(default_factory=free_port)
 
     def follow(self, document: str) -> None:
         """Do all that a document says, in its order."""
@@ -53,8 +55,8 @@ class Copy:
                 self._write(block["where"], block["text"])
 
     def own(self, text: str) -> str:
-        """Put this copy's topics in place of the project's."""
-        return TOPICS.sub(lambda name: name[0] + self.suffix, text)
+        """Put this copy's topics in place of the project's, and a free port in that of the document."""
+        return TOPICS.sub(lambda name: name[0] + self.suffix, text).replace("9100", str(self.port))
 
     def run(self, *command: str) -> str:
         """Run a command that must succeed, and give what it says."""
@@ -177,3 +179,8 @@ def test_an_order_gets_a_new_field_as_the_document_says(copy: Copy) -> None:
     copy.run("ruff", "check", *changed)
     copy.run("ruff", "format", "--check", *changed)
     copy.run("mypy", *changed, "producer/waiter.py")
+
+
+def test_a_service_is_watched_and_a_contract_rolled_out_as_the_document_says(copy: Copy) -> None:
+    """Its commands are entered, and what it shows has come."""
+    copy.follow("operations.md")

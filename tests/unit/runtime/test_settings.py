@@ -92,6 +92,14 @@ class TestSources:
         )
         assert all(hint for hint, _ in table.values())
 
+    def test_the_document_has_this_table(self) -> None:
+        """docs/operations.md, between its marks; `python -m runtime.settings` prints what it must be."""
+        shown = (PROJECT / "docs" / "operations.md").read_text("utf-8").split("settings -->\n")[1].partition("<!--")[0]
+        printed = subprocess.run(
+            [sys.executable, "-m", "runtime.settings"], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
+        assert shown == printed.stdout
+
 
 class TestProperties:
     """`KAFKA_…` and `SCHEMA_REGISTRY_…` name a client's properties."""
