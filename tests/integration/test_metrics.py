@@ -174,3 +174,49 @@ def test_a_port_that_is_taken_is_a_sentence(restaurant: Restaurant) -> None:
     gone = restaurant.run("-m", "runtime.health", env={"METRICS_PORT": port})
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "does not answer" in gone.stderr
+
+
+def test_json_logs_have_an_events_place_and_neither_payload_nor_secret(restaurant: Restaurant) -> None:
+    """Every line parses; a message that breaks a limit is told of without the value that does."""
+    schema_id = restaurant.registry.get_latest_version(f"{restaurant.topic}-value").schema_id
+    assert schema_id is not None
+    restaurant.make_topic()
+    secret = "hunter2"  # noqa: S105 - the test's own
+    producer = Producer({"bootstrap.servers": restaurant.bootstrap_servers})
+    frame = b"\0" + schema_id.to_bytes(4, "big")
+    producer.produce(restaurant.topic, frame + b"\x82\x01" + b"y" * 65 + b"\x06\x04id")  # a pizza of 65 characters
+    for table in (3, 4):  # one identity, two orders
+        producer.produce(restaurant.topic, frame + b"\x0cnapoli" + bytes([2 * table]) + b"\x04no")
+    assert producer.flush(10) == 0
+    env = {"LOG_FORMAT": "json", "KAFKA_SASL_PASSWORD": secret, "KAFKA_CLIENT_ID": f"a {secret}"}
+    manager = restaurant.start("manager", ON | env)
+    manager.wait_for_error("(handler)")
+    assert manager.stop() == 0
+
+    events = [json.loads(line) for line in manager.errors().splitlines()]
+
+    letters = [
+        {name: event.get(name) for name in ("topic", "partition", "offset", "reason", "record_id", "level")}
+        for event in events
+        if "dead letters" in event["message"]
+    ]
+    place = {"topic": restaurant.topic, "partition": 0, "level": "warning"}
+    assert letters == [
+        place | {"offset": 0, "reason": "breaks-limit", "record_id": None},
+        place | {"offset": 2, "reason": "handler", "record_id": "no"},
+    ]
+    (reads,) = (event for event in events if " reads " in event["message"])
+    assert reads["schema_id"] == schema_id
+    assert all(event["time"].endswith("+00:00") for event in events)
+    said = manager.errors()
+    assert "napoli" not in said
+    assert "yyy" not in said
+    assert secret not in said
+
+
+def test_json_logs_tell_of_a_command_that_cannot_run_too(restaurant: Restaurant) -> None:
+    """A collector reads the last sentence as it reads the others, a wrong setting's included."""
+    for wrong in ({"TOPIC_PARTITIONS": "0"}, {"SCHEMA_REGISTRY_URL": "http://127.0.0.1:1", "STARTUP_TIMEOUT": "1"}):
+        done = restaurant.run("-m", "consumers.cook", env={"LOG_FORMAT": "json"} | wrong)
+        assert done.returncode == 2
+        assert json.loads(done.stderr.splitlines()[-1])["level"] == "error"

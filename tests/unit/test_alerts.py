@@ -49,7 +49,9 @@ def test_the_document_says_what_an_alert_means(rule: dict[str, Any]) -> None:
 
 
 def test_the_document_lists_every_metric_and_no_other() -> None:
-    listed = re.findall(r"^\| `([a-z_]+)` \|", DOCUMENT.partition("## What it tells")[2].partition("\n## ")[0], re.MULTILINE)
+    listed = re.findall(
+        r"^\| `([a-z_]+)` \|", DOCUMENT.partition("## What it tells")[2].partition("\n## ")[0], re.MULTILINE
+    )
     assert {f"{name}_bucket" if name.endswith("_seconds") else name for name in listed} == {
         name for name in OURS if not name.endswith(("_count", "_sum"))
     }
