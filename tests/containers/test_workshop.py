@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,23 @@ def test_our_containers_run_without_root_and_without_rights(workshop: Workshop, 
     assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
 
 
+@pytest.mark.parametrize("service", ["cook", "manager"])
+def test_a_service_tells_its_metrics_to_its_network_alone(workshop: Workshop, service: str) -> None:
+    """Whoever scrapes is a container beside them; the port is not published."""
+    code = f"from urllib.request import urlopen; print(urlopen('http://{service}:9100/metrics').read().decode())"
+    told = workshop.containers.compose("exec", "--no-TTY", "cook", "python", "-c", code)
+    assert f'consumer_ready{{group="{service}",topic="pizza-order"}} 1.0' in told
+    assert not only(workshop, service)["NetworkSettings"]["Ports"].get("9100/tcp")
+
+
+@pytest.mark.parametrize("service", ["cook", "manager"])
+def test_a_services_log_lines_are_objects(workshop: Workshop, service: str) -> None:
+    """But for the cook's sentences, which are its results."""
+    lines = [line for line in workshop.containers.log(service) if line != SENTENCE]
+    assert lines
+    assert all(json.loads(line)["message"] for line in lines)
+
+
 def test_nothing_can_be_written_to_the_root_file_system(workshop: Workshop) -> None:
     """Read-only is what the kernel says, too."""
     done = workshop.containers.try_compose("exec", "--no-TTY", "cook", "touch", "/app/scripts/x")
@@ -103,7 +121,8 @@ def test_a_service_that_is_stopped_leaves_its_group_and_exits_0(workshop: Worksh
     try:
         workshop.containers.compose("stop", service)
         assert only(workshop, service)["State"]["ExitCode"] == 0
-        assert workshop.containers.log(service)[-1].endswith("gives back partitions [0]")
+        last = json.loads(workshop.containers.log(service)[-1])
+        assert last["message"].endswith("gives back partitions [0]")
     finally:
         workshop.containers.compose("start", service)
         workshop.containers.wait_until_healthy()
