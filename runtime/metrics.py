@@ -64,8 +64,11 @@ class Stamped(Protocol):
 class ConsumerMetrics:
     """One consumer's counts, and its answers to `/healthz` and `/readyz`."""
 
-    def __init__(self, settings: Settings, group: str, topic: str) -> None:
-        """Begin to be watched, and serve the metrics if the settings say so; raises SettingError when it cannot."""
+    def __init__(self, settings: Settings, group: str, topic: str, *, joins: bool = True) -> None:
+        """Begin to be watched, and serve the metrics if the settings say so; raises SettingError when it cannot.
+
+        One that reads without joining its group (`joins` is False) is ready as soon as its loop turns.
+        """
         self.group = group
         self.topic = topic
         self.lags: dict[int, int] = {}
@@ -76,12 +79,13 @@ class ConsumerMetrics:
         # The longest that a call may hold a turn up, and some more.
         self._limit = max(settings.startup_timeout, settings.delivery_timeout) + settings.request_timeout + 5
         self._turned: float | None = None
-        self._joined = False
+        self._joined = not joins
         self._consumed, self._retries, self._handled = (
             counter.labels(group, topic) for counter in (CONSUMED, RETRIES, HANDLED)
         )
         self._seconds, self._latency = (histogram.labels(group, topic) for histogram in (HANDLING, LATENCY))
         self._ready = READY.labels(group, topic)
+        self._ready.set(self._joined)
         self._reasons = {reason: DEAD_LETTERS.labels(group, topic, reason.value) for reason in Reason}
         _watched.append(self)
         serve(settings)

@@ -45,7 +45,7 @@ class Watch:
         self._board = board
         self._stop = stop
         self._admin = make_client(AdminClient, common_properties(self._settings))
-        self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic)
+        self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic, joins=False)
         self._partitions = 0
         self._letters = {group: _Letters() for group in self._subject.readers}
         looks = {"orders": (self._orders, 1.0), "groups": (self._groups, 1.0), "registry": (self._contract, 3.0)}
