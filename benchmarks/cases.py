@@ -137,8 +137,8 @@ def one(bench: Bench) -> None:
                     if peer == "waiter"
                     else bench.kitchen.start(script, place.environment, output)
                 )
-                used = process.wait()[0]
-                bench.add(f"one/{peer}/wall", used.seconds)
+                used = process.wait()
+                bench.add(f"one/{peer}/wall", used.wall)
                 bench.add(f"one/{peer}/cpu", used.cpu)
 
 
@@ -165,14 +165,14 @@ def sizes(bench: Bench) -> None:
             with bench.kitchen.place() as place:
                 plain = ({"pizza": pizza, "table": table} for pizza, table, _ in orders(size))
                 file = orders_file(place.directory / "orders.jsonl", plain)
-                seconds, megabytes = published(place, file)
+                seconds, mb = published(place, file)
                 file.unlink()
                 bench.add(f"sizes/{size}/waiter/seconds", seconds)
-                bench.add(f"sizes/{size}/waiter/megabytes", megabytes)
+                bench.add(f"sizes/{size}/waiter/mb", mb)
                 manager = place.command("manager")
                 rate = rate_until(place.recorded, min(size // 10, 10_000), size, manager)
                 bench.add(f"sizes/{size}/manager/rate", rate)
-                bench.add(f"sizes/{size}/manager/megabytes", manager.stop().megabytes)
+                bench.add(f"sizes/{size}/manager/mb", manager.stop().mb)
                 bench.add(f"sizes/{size}/manager/start", _start_of_manager(place, size))
 
 
@@ -191,12 +191,12 @@ def orders_file(path: Path, lines: Iterable[object]) -> Path:
 
 
 def published(place: Place, file: Path) -> tuple[float, float]:
-    """Publish a file by the waiter; give the seconds that it says (checking and connecting included) and megabytes."""
-    used, errors = place.command("waiter", "--orders", file).wait()
-    said = re.search(r"in ([\d.]+) s \(", errors)
+    """Publish a file by the waiter; give the seconds that it says (checking and connecting included) and MB."""
+    used = place.command("waiter", "--orders", file).wait()
+    said = re.search(r"in ([\d.]+) s \(", used.errors)
     if said is None:
-        raise BenchmarkError(f"the waiter does not say how long it took: {errors}")
-    return float(said[1]), used.megabytes
+        raise BenchmarkError(f"the waiter does not say how long it took: {used.errors}")
+    return float(said[1]), used.mb
 
 
 def rate_until(count: Callable[[], int], start: int, total: int, process: Process) -> float:

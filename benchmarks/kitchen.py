@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,38 +43,55 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Used:
-    """What a process took from start to end."""
+    """What a process took from start to end, in seconds and, at most at once, in MB; and what it said."""
 
-    seconds: float
+    wall: float
     cpu: float
-    megabytes: float
-    """The most memory that it had at once."""
+    mb: float
+    errors: str
 
 
 class Process:
     """A process whose use of time and memory is known when it ends."""
 
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], output: IO[bytes] | int) -> None:
-        self._began = time.perf_counter()
-        self._command = command
-        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.PIPE)  # noqa: S603 - our own
+        self._name = " ".join(map(str, command[:3]))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the process
         self._kilobytes = 0
+        self._began = time.perf_counter()
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=self._errors)  # noqa: S603 - our own
         Thread(target=self._watch, daemon=True).start()
 
-    def wait(self) -> tuple[Used, str]:
-        """Give what it has used and said on standard error; raises BenchmarkError unless it ends well."""
-        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+    def wait(self) -> Used:
+        """Wait for its end; raises BenchmarkError when that is none by its leave."""
         stuck = Timer(LIMIT, self._process.kill)
         stuck.start()
-        errors = self._process.stderr.read().decode()
         _, status, used = os.wait4(self._process.pid, 0)
+        wall = time.perf_counter() - self._began
         stuck.cancel()
-        seconds = time.perf_counter() - self._began
-        self._process.stderr.close()
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        if self._process.returncode:
-            raise BenchmarkError(f"{' '.join(map(str, self._command[:4]))} ended with {status}:\n{errors[-2000:]}")
-        return Used(seconds, used.ru_utime + used.ru_stime, self._kilobytes / 1024), errors
+        self.check(ended=self._process.returncode != 0)
+        return Used(wall, used.ru_utime + used.ru_stime, self._kilobytes / 1024, self._said())
+
+    def stop(self) -> Used:
+        """End it as its user would."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def check(self, *, ended: bool | None = None) -> None:
+        """Raise BenchmarkError, with what it said, when it has ended and should not have."""
+        if ended or (ended is None and self._process.poll() is not None):
+            raise BenchmarkError(f"{self._name} ended with {self._process.returncode}:\n{self._said()[-2000:]}")
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode()
 
     def _watch(self) -> None:
         """Look at its memory: what wait4 gives as the most is never less than what this process had when it forked."""
@@ -82,23 +100,6 @@ class Process:
             while self._process.returncode is None and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
                 self._kilobytes = int(found[1])
                 time.sleep(0.02)
-
-    def stop(self) -> Used:
-        """End it as its user would."""
-        self._process.send_signal(signal.SIGTERM)
-        return self.wait()[0]
-
-    def check(self) -> None:
-        """Raise BenchmarkError when it has ended."""
-        if self._process.poll() is not None:
-            assert self._process.stderr is not None  # noqa: S101 - it is a pipe
-            raise BenchmarkError(f"{self._command[0]} has ended: {self._process.stderr.read().decode()[-2000:]}")
-
-    def kill(self) -> None:
-        """End it whatever it does."""
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.wait()
 
 
 @dataclass
@@ -157,22 +158,21 @@ class Place:
         }
 
     def start_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> Process:
-        """Start a peer; its results go to results.json."""
+        """Start a peer; `results` gives what it has measured once it has ended."""
         with (self.directory / f"{what}.json").open("wb") as results:
-            return self.kitchen.start(
-                [python_of(peer), PEERS / f"{peer}.py", what, json.dumps(job)], self.environment, results
-            )
+            command: list[str | Path] = [python_of(peer), PEERS / f"{peer}.py", what, json.dumps(job)]
+            return self.kitchen.start(command, self.environment, results)
 
     def results(self, what: str) -> dict[str, Any]:
         """Give what a peer has printed last."""
-        printed = (self.directory / f"{what}.json").read_text("utf-8").splitlines()
-        if not printed or not printed[-1].startswith("{"):
-            raise BenchmarkError(f"the peer printed no result for {what}: {printed}")
-        found: dict[str, Any] = json.loads(printed[-1])
+        *_, last = ["", *(self.directory / f"{what}.json").read_text("utf-8").splitlines()]
+        if not last.startswith("{"):
+            raise BenchmarkError(f"a peer gave no result for {what}: {last}")
+        found: dict[str, Any] = json.loads(last)
         return found
 
     def run_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a peer to its end and give its results."""
+        """Run a peer to its end and give what it has measured."""
         self.start_peer(peer, what, job).wait()
         return self.results(what)
 
@@ -228,7 +228,7 @@ class Kitchen:
         self.bootstrap = bootstrap
         self.registry = registry
         self.directory = directory
-        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._processes: list[Process] = []
 
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str], output: IO[bytes] | int) -> Process:

@@ -7,7 +7,8 @@
 import asyncio
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -16,7 +17,8 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     schema, frame = parse_schema(json.loads(job.schema)), job.frame
     loop = asyncio.new_event_loop()
 
@@ -50,7 +52,8 @@ def publisher(job: Job) -> tuple[Any, Send]:
         await asyncio.gather(*acknowledged)
         return sum(counts)
 
-    return as_dict, lambda orders: loop.run_until_complete(send_all(orders))
+    yield as_dict, lambda orders: loop.run_until_complete(send_all(orders))
+    loop.run_until_complete(producer.stop())
 
 
 def consume(job: Job) -> None:

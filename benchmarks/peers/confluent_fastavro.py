@@ -6,23 +6,20 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import Consumer, Producer
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import Acknowledgements, Job, Meter, Send, as_dict, main
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     producer = Producer(job.producer_properties())
     schema, frame = parse_schema(json.loads(job.schema)), job.frame
-    acknowledged = 0
-
-    def on_delivery(error: KafkaError | None, _message: Message) -> None:
-        nonlocal acknowledged
-        acknowledged += error is None
 
     def message_of(order: dict[str, Any]) -> dict[str, Any]:
         buffer = io.BytesIO()
@@ -31,18 +28,17 @@ def publisher(job: Job) -> tuple[Any, Send]:
         return {"key": str(order["table"]), "value": buffer.getvalue()}
 
     def send(orders: Sequence[dict[str, Any]]) -> int:
-        nonlocal acknowledged
-        acknowledged = 0
+        acknowledged = Acknowledgements()
         for first in range(0, len(orders), 1_000):
             messages = [message_of(order) for order in orders[first : first + 1_000]]
             while messages:
-                producer.produce_batch(job.topic, messages, on_delivery=on_delivery)
+                producer.produce_batch(job.topic, messages, on_delivery=acknowledged)
                 messages = [message for message in messages if message.pop("_error", None)]
                 producer.poll(0.1 if messages else 0)
         producer.flush()
-        return acknowledged
+        return acknowledged.count
 
-    return as_dict, send
+    yield as_dict, send
 
 
 def consume(job: Job) -> None:

@@ -4,39 +4,35 @@
 # ///
 """Confluent's own way: SerializingProducer and DeserializingConsumer with its Avro serdes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import DeserializingConsumer, KafkaError, Message, SerializingProducer
+from confluent_kafka import DeserializingConsumer, SerializingProducer
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import StringSerializer
 
-from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import Acknowledgements, Job, Meter, Send, as_dict, main
 
 # The schema is registered already; the topic's name names the subject, as every other peer has it.
 STRATEGY = {"subject.name.strategy": topic_subject_name_strategy}
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     registry = SchemaRegistryClient({"url": job.registry})
     serializer = AvroSerializer(registry, job.schema, conf={"auto.register.schemas": False, **STRATEGY})
     properties = job.producer_properties() | {"value.serializer": serializer, "key.serializer": StringSerializer()}
     producer = SerializingProducer(properties)
-    acknowledged = 0
-
-    def on_delivery(error: KafkaError | None, _message: Message) -> None:
-        nonlocal acknowledged
-        acknowledged += error is None
 
     def send(orders: Sequence[dict[str, Any]]) -> int:
-        nonlocal acknowledged
-        acknowledged = 0
+        acknowledged = Acknowledgements()
         for number, order in enumerate(orders):
             key = str(order["table"])
             while True:
                 try:
-                    producer.produce(job.topic, key=key, value=order, on_delivery=on_delivery)
+                    producer.produce(job.topic, key=key, value=order, on_delivery=acknowledged)
                     break
                 except BufferError:
                     producer.poll(0.1)
@@ -44,9 +40,9 @@ def publisher(job: Job) -> tuple[Any, Send]:
             if number % 500 == 0:
                 producer.poll(0)
         producer.flush()
-        return acknowledged
+        return acknowledged.count
 
-    return as_dict, send
+    yield as_dict, send
 
 
 def consume(job: Job) -> None:

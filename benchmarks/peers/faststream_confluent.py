@@ -7,7 +7,8 @@
 import asyncio
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
@@ -29,7 +30,8 @@ def _broker(job: Job) -> KafkaBroker:
     )
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     schema, frame = parse_schema(json.loads(job.schema)), job.frame
     loop = asyncio.new_event_loop()
     broker = _broker(job)
@@ -47,7 +49,8 @@ def publisher(job: Job) -> tuple[Any, Send]:
             await broker.publish_batch(*map(message_of, orders[first : first + 5_000]), topic=job.topic)
         return len(orders)
 
-    return as_dict, lambda orders: loop.run_until_complete(send_all(orders))
+    yield as_dict, lambda orders: loop.run_until_complete(send_all(orders))
+    loop.run_until_complete(broker.stop())
 
 
 def consume(job: Job) -> None:

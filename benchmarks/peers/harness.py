@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,8 @@ class Job:
 Order = tuple[str, int, str]
 Send = Callable[[Sequence[Any]], int]
 """Publishes, and gives the number that the broker has acknowledged."""
-Publisher = Callable[[Job], tuple[Callable[[Order], Any], Send]]
-"""Gives how this peer holds an order in memory, and how it sends them."""
+Publisher = Callable[[Job], AbstractContextManager[tuple[Callable[[Order], Any], Send]]]
+"""Opens a producer; gives how this peer holds an order in memory, and how it sends them."""
 
 
 def orders(count: int, start: int = 0) -> Iterator[Order]:
@@ -79,6 +80,18 @@ def orders(count: int, start: int = 0) -> Iterator[Order]:
 def as_dict(order: Order) -> dict[str, Any]:
     """Give an order as a dictionary, which most peers publish."""
     return {"pizza": order[0], "table": order[1], "order_id": order[2]}
+
+
+class Acknowledgements:
+    """Counts delivery reports without an error; librdkafka's callback."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.count = 0
+
+    def __call__(self, error: object, _message: object) -> None:
+        """Count one."""
+        self.count += error is None
 
 
 class Meter:
@@ -157,13 +170,13 @@ def main(publisher: Publisher, consume: Callable[[Job], None], **others: Callabl
 
 
 def _publish(publisher: Publisher, job: Job) -> None:
-    in_memory, send = publisher(job)
-    warm_up = [in_memory(order) for order in orders(job.warm_up)]
-    batch = [in_memory(order) for order in orders(job.orders, job.warm_up)]
-    send(warm_up)
-    seconds, cpu = time.perf_counter(), _cpu()
-    acknowledged = send(batch)
-    report(orders=acknowledged, seconds=time.perf_counter() - seconds, cpu=_cpu() - cpu)
+    with publisher(job) as (in_memory, send):
+        warm_up = [in_memory(order) for order in orders(job.warm_up)]
+        batch = [in_memory(order) for order in orders(job.orders, job.warm_up)]
+        send(warm_up)
+        seconds, cpu = time.perf_counter(), _cpu()
+        acknowledged = send(batch)
+        report(orders=acknowledged, seconds=time.perf_counter() - seconds, cpu=_cpu() - cpu)
 
 
 def _cpu() -> float:

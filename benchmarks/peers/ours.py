@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,14 +23,15 @@ from runtime.topics import connect
 CHUNK = 1_000  # as a file is read
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     """Publish from memory, limits checked."""
     producer = create_producer(connect(_settings(job)))
 
     def send(orders: Sequence[AnyOrder]) -> int:
         return producer.publish_all((orders[n : n + CHUNK] for n in range(0, len(orders), CHUNK)), _fail)
 
-    return lambda order: Order(*order), send
+    yield lambda order: Order(*order), send
 
 
 def consume(job: Job) -> None:

@@ -8,16 +8,16 @@ So the fastest that its documentation gives is used: its Avro serdes with the sc
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, Message
 from quixstreams import Application
 from quixstreams.models import SerializationContext
 from quixstreams.models.serializers import Deserializer, Serializer
 from quixstreams.models.serializers.avro import AvroDeserializer, AvroSerializer
 
-from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import Acknowledgements, Job, Meter, Send, as_dict, main
 
 
 class Framed(Serializer, Deserializer):
@@ -50,25 +50,20 @@ def _application(job: Job) -> Application:
     )
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     topic = _application(job).topic(job.topic, value_serializer=Framed(job), key_serializer="string")
     producer = _application(job).get_producer()
-    acknowledged = 0
-
-    def on_delivery(error: KafkaError | None, _message: Message) -> None:
-        nonlocal acknowledged
-        acknowledged += error is None
 
     def send(orders: Sequence[dict[str, Any]]) -> int:
-        nonlocal acknowledged
-        acknowledged = 0
+        acknowledged = Acknowledgements()
         for order in orders:
             message = topic.serialize(key=str(order["table"]), value=order)
-            producer.produce(job.topic, message.value, message.key, on_delivery=on_delivery)  # polls by itself
+            producer.produce(job.topic, message.value, message.key, on_delivery=acknowledged)  # polls by itself
         producer.flush()
-        return acknowledged
+        return acknowledged.count
 
-    return as_dict, send
+    yield as_dict, send
 
 
 def consume(job: Job) -> None:

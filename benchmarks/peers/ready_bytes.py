@@ -5,35 +5,31 @@
 """The limit: bytes that were made before, by produce_batch; counted, not decoded, by consume. Plain latency, too."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import Consumer, Producer
 
-from benchmarks.peers.harness import Job, Latencies, Meter, Order, Send, main, paced, stamp
+from benchmarks.peers.harness import Acknowledgements, Job, Latencies, Meter, Order, Send, main, paced, stamp
 
 
-def publisher(job: Job) -> tuple[Any, Send]:
+@contextmanager
+def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     producer = Producer(job.producer_properties())
-    acknowledged = 0
-
-    def on_delivery(error: KafkaError | None, _message: Message) -> None:
-        nonlocal acknowledged
-        acknowledged += error is None
 
     def send(messages: Sequence[dict[str, Any]]) -> int:
-        nonlocal acknowledged
-        acknowledged = 0
+        acknowledged = Acknowledgements()
         for first in range(0, len(messages), 1_000):
             waiting = list(messages[first : first + 1_000])
             while waiting:
-                producer.produce_batch(job.topic, waiting, on_delivery=on_delivery)
+                producer.produce_batch(job.topic, waiting, on_delivery=acknowledged)
                 waiting = [message for message in waiting if message.pop("_error", None)]
                 producer.poll(0.1 if waiting else 0)
         producer.flush()
-        return acknowledged
+        return acknowledged.count
 
-    return lambda order: {"key": str(order[1]), "value": value_of(job, order)}, send
+    yield lambda order: {"key": str(order[1]), "value": value_of(job, order)}, send
 
 
 def consume(job: Job) -> None:
