@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import statistics
 import time
 import uuid
@@ -14,10 +15,12 @@ from typing import TypeVar
 
 import msgspec
 
-from benchmarks.kitchen import PEERS, BenchmarkError, Kitchen, Place, Process, python_of
+from benchmarks.kitchen import PEERS, BenchmarkError, Kitchen, Place, Process, python_of, wait_until
 from benchmarks.peers.harness import as_dict, orders
 
 T = TypeVar("T")
+STILL = 60.0
+"""Seconds without progress after which a consumer counts as stuck."""
 OURS, SERDES, READY = "ours", "confluent_serdes", "ready_bytes"
 
 
@@ -114,7 +117,7 @@ def latency(bench: Bench) -> None:
             with bench.kitchen.place() as place:
                 job = place.job(rate * seconds, 2 * rate, rate)
                 receiver = place.start_peer(peer, "latency_receive", job)
-                place.wait_for_members("manager" if peer == OURS else job["group"], 1, receiver)
+                place.wait_for_members("manager" if peer == OURS else job.group, 1, receiver)
                 place.start_peer(peer, "latency_send", job).wait()
                 receiver.wait()
                 result = place.results("latency_receive")
@@ -146,11 +149,16 @@ def scaling(bench: Bench) -> None:
     """Partitions and cooks: what a waiter publishes, and cooks read, their sentences going nowhere."""
     for partitions, cooks in bench.turns([(1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]):
         with bench.kitchen.place(partitions) as place:
-            # Before there is anything to read: a group that takes turns while it reads measures its own rebalance.
+            # A group that takes turns while it reads measures its own rebalance: so it is complete before there is
+            # anything to read, and stands still, for less than its session, while the topic is filled.
             started = [place.command("cook") for _ in range(cooks)]
             place.wait_for_members("cook", cooks, started[0])
-            place.run_peer(READY, "publish", place.job(bench.orders, bench.orders))
-            rate = rate_until(lambda: place.committed("cook"), 1, 2 * bench.orders, started[0])
+            for cook in started:
+                cook.send(signal.SIGSTOP)
+            place.run_peer(READY, "publish", place.job(bench.orders))
+            for cook in started:
+                cook.send(signal.SIGCONT)
+            rate = rate_until(lambda: place.committed("cook"), 1, bench.orders, started[0])
             bench.add(f"scaling/{partitions}/cooks-{cooks}", rate)
             for cook in started:
                 cook.stop()
@@ -173,7 +181,8 @@ def sizes(bench: Bench) -> None:
                 rate = rate_until(place.recorded, min(size // 10, 10_000), size, manager)
                 bench.add(f"sizes/{size}/manager/rate", rate)
                 bench.add(f"sizes/{size}/manager/mb", manager.stop().mb)
-                bench.add(f"sizes/{size}/manager/start", _start_of_manager(place, size))
+                for rows in range(size, size + 3):
+                    bench.add(f"sizes/{size}/manager/start", _start_of_manager(place, rows))
 
 
 CASES: dict[str, Callable[[Bench], None]] = {
@@ -200,16 +209,20 @@ def published(place: Place, file: Path) -> tuple[float, float]:
 
 
 def rate_until(count: Callable[[], int], start: int, total: int, process: Process) -> float:
-    """Give the rate at which a count goes from at least `start` to `total`."""
+    """Give the rate at which a count goes from `start` or more to `total`; raises BenchmarkError when it stops."""
     began: tuple[int, float] | None = None
+    seen, since = -1, time.perf_counter()
     while (now := count()) < total:
+        at = time.perf_counter()
         if began is None and now >= start:
-            began = now, time.perf_counter()
+            began = now, at
+        if now != seen:
+            seen, since = now, at
+        elif at - since > STILL:
+            raise BenchmarkError(f"a consumer stands still at {now} of {total}")
         process.check()
         time.sleep(0.01)
-    if began is None:
-        return float("nan")
-    return (now - began[0]) / (time.perf_counter() - began[1])
+    return math.nan if began is None else (now - began[0]) / (time.perf_counter() - began[1])
 
 
 def _start_of_manager(place: Place, rows: int) -> float:
@@ -217,9 +230,7 @@ def _start_of_manager(place: Place, rows: int) -> float:
     place.command("waiter", "margherita", "17").wait()
     began = time.perf_counter()
     manager = place.command("manager")
-    while place.recorded() <= rows:
-        manager.check()
-        time.sleep(0.005)
+    wait_until(lambda: place.recorded() > rows)
     seconds = time.perf_counter() - began
     manager.stop()
     return seconds

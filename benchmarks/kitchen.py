@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Thread, Timer
 from typing import IO, Any
@@ -23,6 +23,7 @@ from typing import IO, Any
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from benchmarks.peers.harness import Job
 from contract.order import Order
 from contract.registry import apply, plan
 from contract.subjects import SCHEMAS, load_contract
@@ -75,8 +76,12 @@ class Process:
 
     def stop(self) -> Used:
         """End it as its user would."""
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     def check(self, *, ended: bool | None = None) -> None:
         """Raise BenchmarkError, with what it said, when it has ended and should not have."""
@@ -142,25 +147,16 @@ class Place:
             "PYTHONPATH": str(ROOT),  # for the peers' benchmarks.peers.harness
         }
 
-    def job(self, orders: int = 0, warm_up: int = 0, rate: float = 0) -> dict[str, Any]:
-        """Give a peer's job (harness.Job)."""
-        return {
-            "bootstrap": self.kitchen.bootstrap,
-            "registry": self.kitchen.registry,
-            "topic": self.topic,
-            "schema": Order.SCHEMA,
-            "schema_id": self.schema_id,
-            "group": f"bench-{uuid.uuid4().hex[:12]}",
-            "orders": orders,
-            "warm_up": warm_up,
-            "rate": rate,
-            "schemas_dir": str(self.directory / "schemas"),
-        }
+    def job(self, orders: int = 0, warm_up: int = 0, rate: float = 0) -> Job:
+        """Give a peer's job at this place."""
+        servers, group = (self.kitchen.bootstrap, self.kitchen.registry), f"bench-{uuid.uuid4().hex[:12]}"
+        schemas = str(self.directory / "schemas")
+        return Job(*servers, self.topic, Order.SCHEMA, self.schema_id, group, orders, warm_up, rate, schemas)
 
-    def start_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> Process:
+    def start_peer(self, peer: str, what: str, job: Job) -> Process:
         """Start a peer; `results` gives what it has measured once it has ended."""
         with (self.directory / f"{what}.json").open("wb") as results:
-            command: list[str | Path] = [python_of(peer), PEERS / f"{peer}.py", what, json.dumps(job)]
+            command: list[str | Path] = [python_of(peer), PEERS / f"{peer}.py", what, json.dumps(asdict(job))]
             return self.kitchen.start(command, self.environment, results)
 
     def results(self, what: str) -> dict[str, Any]:
@@ -171,7 +167,7 @@ class Place:
         found: dict[str, Any] = json.loads(last)
         return found
 
-    def run_peer(self, peer: str, what: str, job: Mapping[str, Any]) -> dict[str, Any]:
+    def run_peer(self, peer: str, what: str, job: Job) -> dict[str, Any]:
         """Run a peer to its end and give what it has measured."""
         self.start_peer(peer, what, job).wait()
         return self.results(what)

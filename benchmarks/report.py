@@ -31,8 +31,8 @@ NAMES = {
     "aiokafka_fastavro": "aiokafka, fastavro",
     "faststream_confluent": "FastStream (Confluent), fastavro",
     "quix_streams": "Quix Streams",
-    "consume_older": "this project: as the cook, version 1",
-    "cook": "this project: cook, printing to /dev/null",
+    "consume_older": "this project: as the cook, silent",
+    "cook": "this project: as the cook, to /dev/null",
 }
 CHARTED = (("publish", "Publish"), ("consume", "Consume and decode"))
 CHECKED = {"ours", "waiter", "consume_older", "cook"}
@@ -113,18 +113,20 @@ def compare(measures: Measures, committed: Measures) -> list[str]:
 
 
 def peers_table(measures: Measures) -> str:
-    """Give the throughput of every peer, in Markdown, the fastest first."""
-    blocks = []
+    """Give the throughput of every peer, in Markdown, the fastest first; and what of its own CPU an order took."""
+    medians, blocks = medians_of(measures), []
     for case, title in CHARTED:
-        rows = _rows(measures, case)
-        most = max((row.median for row in rows), default=1.0)
         lines = [
-            f"| {row.name} | {row.median:,.0f} | {min(row.values):,.0f} to {max(row.values):,.0f} "
-            f"| {row.median / most:.0%} | {'yes' if row.peer in CHECKED else 'no'} |"
-            for row in rows
+            f"| {title} | orders/s, median | lowest to highest | CPU an order | limits checked |",
+            "|---|--:|--:|--:|---|",
         ]
-        head = f"| {title} | orders/s, median | lowest to highest | of the fastest | limits checked |"
-        blocks.append("\n".join([head, "|---|--:|--:|--:|---|", *lines]))
+        for row in _rows(measures, case):
+            cpu = medians.get(f"cpu-{case}/{row.peer}")
+            shown = "" if cpu is None else f"{cpu:.2f} µs"
+            spread = f"{min(row.values):,.0f} to {max(row.values):,.0f}"
+            checked = "yes" if row.peer in CHECKED else "no"
+            lines.append(f"| {row.name} | {row.median:,.0f} | {spread} | {shown} | {checked} |")
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
@@ -152,7 +154,7 @@ def about(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     return (
         f"{result['date']}, {machine['cores']} cores of {machine['processor']}, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}; broker on the same machine; "
+        f"{machine['system']}, Python {machine['python']}; {machine['broker']}; "
         f"{result['orders']:,} orders, {result['rounds']} rounds, medians; "
         + ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
     )
@@ -211,6 +213,9 @@ def publish_documents(result: Mapping[str, Any]) -> None:
     fill(ROOT / "docs" / "scaling.md", "scaling", f"{scaling_table(result['measures'])}\n\n{about(result)}.")
 
 
+_FOREIGN = "KAFKA_BOOTSTRAP_SERVERS" in os.environ
+
+
 def latest() -> dict[str, Any] | None:
     """Give the newest committed result."""
     files = sorted(RESULTS.glob("*.json"))
@@ -229,6 +234,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": release.get("PRETTY_NAME", platform.system()),
         "python": platform.python_version(),
+        "broker": "the environment's broker" if _FOREIGN else "broker on the same machine",
     }
 
 
@@ -236,7 +242,7 @@ def versions(peers: Sequence[str]) -> dict[str, str]:
     """Give the versions of what is compared, from this environment and the peers' locks."""
     pom = (ROOT / "stack" / "pom.xml").read_text("utf-8")
     kafka = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)<", pom)
-    found = {"Kafka": kafka[1]} if kafka and "KAFKA_BOOTSTRAP_SERVERS" not in os.environ else {}
+    found = {"Kafka": kafka[1]} if kafka and not _FOREIGN else {}
     found |= {name: version(name) for name in ("confluent-kafka", "fastavro", "msgspec")}
     for lock in (Path(__file__).parent / "peers" / f"{peer}.txt" for peer in peers if peer != "ours"):
         pins = dict(re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)", lock.read_text("utf-8"), re.MULTILINE))

@@ -25,6 +25,9 @@ QUICK = {"cases": "publish,consume,ledger,one", "peers": f"{SERDES},{OURS}", "ro
 def main() -> int:
     """Measure, show, and keep or compare; exit 1 when the comparison finds a loss, 2 when it could not run."""
     flags = _flags()
+    if flags.rewrite and (committed := report.latest()):
+        report.publish_documents(committed)
+        return 0
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory, open_kitchen(Path(directory)) as kitchen:
             peers = flags.peers.split(",")
@@ -34,6 +37,9 @@ def main() -> int:
                 CASES[case](bench)
     except (BenchmarkError, StackError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 2
     print(f"\n{'':<42} {'median':>16} {'lowest':>16} {'highest':>16}    n\n{report.all_table(bench.measures)}\n")
     print(report.targets(bench.measures))
@@ -83,6 +89,7 @@ def _flags() -> Namespace:
     parser.add_argument("--sizes", default="10,10000,100000,1000000,10000000", help="of the case sizes (%(default)s)")
     parser.add_argument("--save", action="store_true", help="keep the results, the chart and the tables")
     parser.add_argument("--quick", action="store_true", help="a short run, compared with the committed results")
+    parser.add_argument("--rewrite", action="store_true", help="only draw chart and tables anew, from the kept results")
     flags = parser.parse_args()
     if flags.quick:
         flags = parser.parse_args([f"--{name}={value}" for name, value in QUICK.items()])

@@ -11,12 +11,13 @@ from benchmarks import report
 COMMITTED = {
     "publish/ours": [600_000.0, 700_000.0, 650_000.0],
     "publish/confluent_serdes": [100_000.0, 200_000.0, 150_000.0],
+    "cpu-publish/ours": [1.5],
     "one/waiter/wall": [0.3],
     "one/confluent_serdes/wall": [0.6],
 }
 RESULT: dict[str, Any] = {
     "date": "2026-01-01",
-    "machine": {"cores": 2, "processor": "A & B", "memory_gb": 4, "system": "Linux", "python": "3.11"},
+    "machine": {"cores": 2, "processor": "A & B", "memory_gb": 4, "system": "Linux", "python": "3.11", "broker": "far"},
     "versions": {"fastavro": "1.13"},
     "orders": 500_000,
     "rounds": 5,
@@ -89,7 +90,7 @@ def test_a_documents_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     once = document.read_text("utf-8")
     report.fill(document, "peers", report.peers_table(COMMITTED))
     assert document.read_text("utf-8") == once
-    assert "| this project | 650,000 | 600,000 to 700,000 | 100% | yes |" in once
+    assert "| this project | 650,000 | 600,000 to 700,000 | 1.50 µs | yes |" in once
     assert "old" not in once
     assert once.startswith("before\n")
     assert once.endswith("after\n")
