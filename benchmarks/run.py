@@ -6,6 +6,8 @@ python benchmarks/run.py --cases publish,consume --rounds 5 --orders 200000
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +30,8 @@ def main() -> int:
     if flags.rewrite and (committed := report.latest()):
         report.publish_documents(committed)
         return 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # in a shell's background, the first would be ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory, open_kitchen(Path(directory)) as kitchen:
             peers = flags.peers.split(",")
@@ -74,7 +78,8 @@ def _save(bench: Bench) -> None:
         "measures": {name: [float(f"{value:.6g}") for value in values] for name, values in bench.measures.items()},
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    text = re.sub(r"\[([^]]*)\]", lambda values: f"[{' '.join(values[1].split())}]", json.dumps(result, indent=1))
+    path.write_text(text + "\n", "utf-8")
     report.publish_documents(result)
     print(f"\nkept in {path.relative_to(report.ROOT)}, with the chart and the tables in docs/scaling.md")
 
