@@ -54,6 +54,10 @@ def plan(access: Access, admin: AdminClient, settings: Settings) -> AclPlan:
         ResourceType.ANY, anyone, ResourcePatternType.ANY, anyone, anyone, AclOperation.ANY, AclPermissionType.ANY
     )
     with _answers("asking for the permissions"):
+        # The client gives no error to who may not see them, but none of them.
+        cluster = admin.describe_cluster(include_authorized_operations=True, request_timeout=settings.request_timeout)
+        if not cluster.result().authorized_operations:
+            raise Forbidden(f"{principal(settings)} may not see who may do what; run it as the admin")
         found = admin.describe_acls(everything, request_timeout=settings.request_timeout).result()
     names = {(binding.restype, binding.name) for binding in wanted}
     principals = {binding.principal for binding in wanted}

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TELL_AT_TRY = 2
-_FIRST_TRY_SECONDS = 2.0
+_FIRST_TRY_SECONDS = 1.0
 
 _TLS_SIGNS = {
     "certificate verify failed": (
@@ -174,7 +174,8 @@ def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden:
     """Turn what a broker or librdkafka reports into this project's errors."""
     reason: KafkaError = error.args[0]
     if reason.code() in DENIED:
-        return Forbidden(f"the broker refused us, {doing}: {reason.str()}")
+        # The broker may add what it was asked, pages of it.
+        return Forbidden(f"the broker refused us, {doing}: {KafkaError(reason.code()).str()}")
     return Unavailable(f"the broker does not answer, {doing}: {reason.str()}")
 
 

@@ -39,7 +39,7 @@ class SecureStack(LocalStack):
     ) -> None:
         super().__init__(directory, registry_port=_next(registry_port), programs=programs)
         self.secrets = self.directory / "secrets"
-        self.kafka = self._door = SecureKafka(self.directory, kafka_port, programs, properties or {})
+        self.kafka = self.door = SecureKafka(self.directory, kafka_port, programs, properties or {})
         self.proxy = Proxy(self.directory, registry_port, self.registry.port)
         self.servers = (self.registry, self.kafka, self.proxy)
         self.bootstrap_servers = f"localhost:{self.kafka.port}"
@@ -74,7 +74,7 @@ class SecureStack(LocalStack):
         }
 
     def _admin(self) -> dict[str, str]:
-        properties = self._door.admin()
+        properties = self.door.admin()
         return {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in properties.items()}
 
 

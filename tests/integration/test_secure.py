@@ -1,0 +1,540 @@
+"""A locked restaurant on a real broker and registry: it works, and nobody can do more than access.yaml says."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ of none of its stubs
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from confluent_kafka.cimpl import NewTopic
+from dev_certificates import Authority
+
+from contract.subjects import SCHEMAS
+from runtime.acls import set_passwords
+from runtime.clients import common_properties
+from runtime.settings import load_settings
+from stack.local import NotInstalledError
+from stack.secure import SecureStack
+from tests.restaurant import LIMIT, Restaurant, Service, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.secure, pytest.mark.timeout(300)]
+
+TOPIC = "pizza-order"
+LETTERS = {group: f"{TOPIC}.{group}.dead-letters" for group in ("cook", "manager")}
+REPLAYS = {group: f"{TOPIC}.{group}.replays" for group in ("cook", "manager")}
+TOPICS = [TOPIC, *LETTERS.values(), *REPLAYS.values()]
+GROUPS = ["cook", "cook.replays", "manager", "manager.replays"]
+PRINCIPALS = ["waiter", "cook", "manager", "board", "operator", "release", "stranger"]
+SUBJECT = f"{TOPIC}-value"
+
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+WATCHING = {f"read {topic}" for topic in TOPICS}
+# By hand, and not from access.yaml: what everybody may do, of all that everybody tries.
+ALLOWED: Mapping[str, set[str]] = {
+    "waiter": {f"write {TOPIC}"},
+    "cook": {
+        f"read {TOPIC}",
+        f"read {REPLAYS['cook']}",
+        f"write {LETTERS['cook']}",
+        "move cook",
+        "move cook.replays",
+    },
+    "manager": {
+        f"read {TOPIC}",
+        f"read {REPLAYS['manager']}",
+        f"write {LETTERS['manager']}",
+        "move manager",
+        "move manager.replays",
+    },
+    "board": WATCHING,
+    "operator": WATCHING | {f"write {topic}" for topic in REPLAYS.values()},
+    "release": {f"make {topic}" for topic in TOPICS},
+    "stranger": set(),
+}
+
+
+@dataclass
+class Locked(Restaurant):
+    """The restaurant with the contract as it ships, each command as the principal that is named."""
+
+    stack: SecureStack = field(kw_only=True)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.topic = TOPIC
+        self.schemas = self.directory / "schemas"
+        self.data = self.directory / "data"
+        shutil.copytree(SCHEMAS, self.schemas)
+
+    def run_as(self, name: str, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end as a principal."""
+        done = self.run(*command, env=self.settings(name) | settings)
+        self.said += [done.stdout, done.stderr]
+        return done
+
+    def start_as(self, name: str) -> Service:
+        """Start a consumer as the principal of its name."""
+        return self.start(name, env=self.settings(name))
+
+    def settings(self, name: str) -> dict[str, str]:
+        """Give what makes a command known as a principal, patient for as long as a test is."""
+        return {**self.stack.settings()[f"{name}.env"], "STARTUP_TIMEOUT": "20"}
+
+    def properties(self, name: str) -> dict[str, Any]:
+        """Give the properties of a client of another make, with a principal's own credentials."""
+        return common_properties(load_settings(self.environment(self.settings(name)))) | {"log_level": 0}
+
+    @property
+    def admin(self) -> AdminClient:
+        """The one who may do everything on the broker."""
+        return AdminClient(self.properties("admin"))
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    """A locked stack whose release has registered the contract and made the topics."""
+    directory = tmp_path_factory.mktemp("locked")
+    stack = SecureStack(directory / "stack")
+    try:
+        stack.start()
+    except NotInstalledError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    try:
+        restaurant = Locked(directory, stack.bootstrap_servers, stack.registry_url, stack=stack)
+        for script in ("register_schema", "make_topics"):
+            done = restaurant.run_as("release", f"scripts/{script}.py")
+            assert done.returncode == 0, done.stderr
+        secret = (stack.secrets / "waiter.password").read_bytes()
+        settings = load_settings(restaurant.environment(restaurant.settings("admin")))
+        set_passwords({"stranger": secret}, restaurant.admin, settings)
+        yield restaurant
+        restaurant.close()
+    finally:
+        stack.stop()
+
+
+def test_the_whole_restaurant_works(locked: Locked) -> None:
+    """Order, cook, ledger, dead letter and replay, each as a principal with no permission too many."""
+    cook, manager = locked.start_as("cook"), locked.start_as("manager")
+    assert locked.run_as("waiter", "-m", "producer.waiter", "margherita", "17").stdout.startswith("message published")
+    assert cook.wait_for_lines(1) == ["Received an order for a pizza margherita at table 17 !"]
+    locked.wait_for_rows(1)
+    # The waiter may write, whatever he writes: bytes that would paint a terminal and forge a line.
+    producer = Producer(locked.properties("waiter"))
+    producer.produce(TOPIC, b"\x1b[31m\nReceived an order", headers=[("\x1b[31m", b"\x1b[31m")])
+    assert producer.flush(10) == 0
+    cook.wait_for_error("goes to the dead letters of cook")
+    manager.wait_for_error("goes to the dead letters of manager")
+
+    def listed() -> str:
+        return locked.run_as("operator", "-m", "consumers.dead_letters", "list").stdout
+
+    wait_until(lambda: listed().count("not-framed") == 2, what="a letter of each")
+    shown = locked.run_as("operator", "-m", "consumers.dead_letters", "show", "cook", "0")
+    assert "\x1b" not in listed() + shown.stdout + cook.errors() + manager.errors()
+    replayed = locked.run_as("operator", "-m", "consumers.dead_letters", "replay", "cook")
+    assert replayed.stdout.startswith("1 letters replayed")
+    cook.wait_for_error(f"{REPLAYS['cook']} partition 0 offset 0 goes to the dead letters of cook")
+    verified = locked.run_as("operator", "-m", "consumers.ledger", "verify")
+    assert verified.stdout == "1 rows, 0 duplicates, 1 letters, 0 missing\n", verified.stderr
+    assert [cook.stop(), manager.stop()] == [0, 0]
+    locked.said += [cook.errors(), manager.errors()]
+
+
+@pytest.mark.parametrize("name", PRINCIPALS)
+def test_nobody_can_do_more_on_the_broker_than_the_table_says(locked: Locked, name: str) -> None:
+    """Everybody tries everything with clients of their own; who is not named may do nothing."""
+    credentials = locked.properties("waiter" if name == "stranger" else name) | {"sasl.username": name}
+    assert {what for what, refused in tries(credentials) if not refused} == ALLOWED[name]
+
+
+def tries(credentials: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Try it all; gives what was tried and whether it was refused for want of a permission."""
+    yield from _writing(credentials)
+    yield from _reading(credentials)
+    admin = AdminClient(dict(credentials))
+    for group in GROUPS:
+        place = TopicPartition(REPLAYS[group.split(".")[0]] if group.endswith(".replays") else TOPIC, 0, 0)
+        moved = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])
+        yield f"move {group}", _refused(moved[group])
+        yield f"delete {group}", _refused(admin.delete_consumer_groups([group])[group])
+    for topic in TOPICS:
+        # Who may make it is told that it is there.
+        yield f"make {topic}", _refused(admin.create_topics([NewTopic(topic, 1, 1)])[topic])
+        yield f"delete {topic}", _refused(admin.delete_topics([topic])[topic])
+    yield "make another", _refused(admin.create_topics([NewTopic("another", 1, 1)])["another"])
+    acl = AclBinding(
+        ResourceType.TOPIC,
+        TOPIC,
+        ResourcePatternType.LITERAL,
+        "User:stranger",
+        "*",
+        AclOperation.READ,
+        AclPermissionType.ALLOW,
+    )
+    yield "grant", _refused(admin.create_acls([acl])[acl])
+    password = UserScramCredentialUpsertion(
+        "cook", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), b"tiramisu"
+    )
+    yield "change a password", _refused(admin.alter_user_scram_credentials([password])["cook"])
+    entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
+    short = ConfigResource(ConfigResource.Type.TOPIC, TOPIC, incremental_configs=[entry])
+    yield "change a setting", _refused(admin.incremental_alter_configs([short])[short])
+
+
+def _writing(credentials: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    reports: dict[str, KafkaError | None] = {}
+
+    def on_report(error: KafkaError | None, message: Message) -> None:
+        reports[message.topic() or ""] = error
+
+    producer = Producer({**credentials, "message.timeout.ms": 10_000})
+    for topic in TOPICS:
+        with contextlib.suppress(KafkaException):
+            producer.produce(topic, b"", on_delivery=on_report)
+    producer.flush(15)
+    assert set(reports) == set(TOPICS)
+    for topic, error in reports.items():
+        assert error is None or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED, error
+        yield f"write {topic}", error is not None
+
+
+def _reading(credentials: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    for topic in TOPICS:
+        reading = {"group.id": "onlookers", "enable.partition.eof": True, "enable.auto.commit": False}
+        consumer = Consumer({**credentials, **reading})
+        try:
+            # Who may not even describe it does not learn where it is.
+            unseen = consumer.list_topics(topic, timeout=LIMIT).topics[topic].error
+            consumer.assign([TopicPartition(topic, 0, 0)])
+            yield (
+                f"read {topic}",
+                unseen is not None or _first_answer(consumer) == KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            )
+        finally:
+            consumer.close()
+
+
+def _first_answer(consumer: Consumer) -> int:
+    """Give the code of what comes first of a topic, whatever is said of the group: only its offsets need that."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return KafkaError.NO_ERROR if error is None else error.code()
+    pytest.fail("the broker gave no answer")
+
+
+def _refused(future: Any) -> bool:
+    failure = future.exception(15)
+    if failure is not None:
+        code = failure.args[0].code()
+        assert code in DENIED | {KafkaError.TOPIC_ALREADY_EXISTS}, failure
+        return code in DENIED
+    errors = [place.error for place in getattr(future.result(), "topic_partitions", ()) if place.error]
+    assert all(error.code() in DENIED for error in errors)
+    return bool(errors)
+
+
+CHANGES = [
+    ("POST", f"/subjects/{SUBJECT}/versions"),
+    ("POST", "/subjects/another-value/versions"),
+    ("PUT", f"/config/{SUBJECT}"),
+    ("PUT", "/config"),
+    ("PUT", "/mode"),
+    ("DELETE", f"/subjects/{SUBJECT}"),
+    ("DELETE", f"/subjects/{SUBJECT}/versions/1"),
+    ("DELETE", f"/config/{SUBJECT}"),
+    # What is a look-up only at first sight.
+    ("POST", f"/subjects/{SUBJECT}%2Fversions"),
+    ("POST", f"/subjects/{SUBJECT}/versions/../versions"),
+    ("POST", f"/subjects/x/../{SUBJECT}/versions"),
+    ("POST", f"/subjects/{SUBJECT}/versions;x=y"),
+    ("POST", f"/subjects/{SUBJECT}/versions?x=/subjects/x"),
+    ("POST", "/compatibility/subjects/x/versions/../../../subjects/x/versions"),
+]
+
+
+@pytest.mark.parametrize("name", [name for name in PRINCIPALS if name not in {"release", "stranger"}])
+def test_only_the_release_changes_the_registry(locked: Locked, name: str) -> None:
+    """Everybody else reads, looks up and asks for compatibility; a change is refused before the registry sees it."""
+    schema = {"schema": (SCHEMAS / "released" / "order.v2.avsc").read_text("utf-8")}
+    compact = {"schema": json.dumps(json.loads(schema["schema"]), separators=(",", ":"))}
+    assert ask(locked, name, "GET", "/subjects") == 200
+    assert ask(locked, name, "POST", f"/subjects/{SUBJECT}", compact) == 200
+    assert ask(locked, name, "POST", f"/compatibility/subjects/{SUBJECT}/versions/latest", compact) == 200
+    assert {change: ask(locked, name, *change, compact) for change in CHANGES} == dict.fromkeys(CHANGES, 403)
+    assert ask(locked, name, "GET", "/subjects", headers={"X-HTTP-Method-Override": "DELETE"}) == 200
+
+
+def test_the_registry_has_no_other_way_in(locked: Locked) -> None:
+    """No credentials, wrong ones, another's name, or another API of the registry: nothing of it answers."""
+    compact = {"schema": '"null"'}
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"release:wrong").decode()}
+    token = {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."}
+    for headers in ({}, wrong, token):
+        assert ask(locked, "", "GET", "/subjects", headers=headers) == 401
+        assert ask(locked, "", "POST", "/subjects/x/versions", compact, headers=headers) == 401
+    for path in ("/../../registry/v3/groups/default/artifacts", "/../v6/subjects"):
+        assert ask(locked, "waiter", "POST", path, compact) in {403, 404}
+
+
+def ask(
+    locked: Locked,
+    name: str,
+    method: str,
+    path: str,
+    body: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> int:
+    """Ask the registry as a principal, or as nobody, and give the status."""
+    known = dict(headers or {})
+    if name:
+        secret = (locked.stack.secrets / f"{name}.registry").read_bytes()
+        known["Authorization"] = "Basic " + base64.b64encode(secret).decode()
+    known["Content-Type"] = "application/json"
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(f"{locked.registry_url}{path}", data, known, method=method)  # noqa: S310 - https
+    trusted = ssl.create_default_context(cafile=str(locked.stack.secrets / "ca.pem"))
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:  # noqa: S310 - https
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (ResourceType.GROUP, "READ on the group cook"),
+        (ResourceType.TOPIC, f"WRITE on the topic {LETTERS['cook']}"),
+        (ResourceType.TOPIC, f"READ on the topic {REPLAYS['cook']}"),
+    ],
+)
+def test_what_a_service_lacks_it_says_when_it_starts(locked: Locked, kind: ResourceType, what: str) -> None:
+    """Not at the first order or the first dead letter; and the command that it names grants it."""
+    operation, name = AclOperation[what.split(" ", 1)[0]], what.rsplit(" ", 1)[1]
+    taken = AclBindingFilter(
+        kind, name, ResourcePatternType.LITERAL, "User:cook", "*", operation, AclPermissionType.ALLOW
+    )
+    admin = locked.admin
+    assert len(admin.delete_acls([taken])[taken].result(15)) == 1
+    refused = locked.run_as("cook", "-m", "consumers.cook")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"cook: User:cook lacks {what}; to grant that: python scripts/apply_acls.py" in refused.stderr
+    planned = locked.run_as("admin", "scripts/apply_acls.py", "--plan")
+    assert f"User:cook {what} to be granted\n" in planned.stdout
+    applied = locked.run_as("admin", "scripts/apply_acls.py")
+    assert [line for line in applied.stdout.splitlines() if line.endswith(" granted")] == [f"User:cook {what} granted"]
+    again = locked.run_as("admin", "scripts/apply_acls.py", "--plan")
+    assert "granted" not in again.stdout
+    assert again.returncode == 0
+
+
+def test_a_permission_too_many_is_a_finding_until_it_is_taken_away(locked: Locked) -> None:
+    """Also one by a prefix or for everybody; --plan changes nothing, --prune takes away what it said."""
+    everybody = AclBinding(
+        ResourceType.TOPIC,
+        "pizza-",
+        ResourcePatternType.PREFIXED,
+        "User:*",
+        "*",
+        AclOperation.READ,
+        AclPermissionType.ALLOW,
+    )
+    admin = locked.admin
+    admin.create_acls([everybody])[everybody].result(15)
+    line = "User:* READ on the topic prefixed pizza- "
+    wait_until(lambda: line in locked.run_as("admin", "scripts/apply_acls.py", "--plan").stderr)
+    found = locked.run_as("admin", "scripts/apply_acls.py")
+    assert found.returncode == 1
+    assert f"{line}is more than {locked.schemas / 'access.yaml'} says; --prune takes it away" in found.stderr
+    planned = locked.run_as("admin", "scripts/apply_acls.py", "--plan", "--prune")
+    assert f"{line}to be taken away" in planned.stdout
+    assert locked.run_as("admin", "scripts/apply_acls.py", "--prune").returncode == 0
+    assert locked.run_as("admin", "scripts/apply_acls.py", "--plan").returncode == 0
+
+
+def test_permissions_are_the_admins(locked: Locked) -> None:
+    """Not even the release may change who may do what."""
+    refused = locked.run_as("release", "scripts/apply_acls.py")
+    assert refused.returncode == 2
+    assert "User:release may not see who may do what; run it as the admin" in refused.stderr
+
+
+@contextlib.contextmanager
+def tls_server(directory: Path, hosts: list[str], until: datetime.timedelta) -> Iterator[tuple[str, str]]:
+    """A server that has a certificate and says nothing; gives its address and the file of its CA."""
+    authority = Authority(datetime.timedelta(days=1))
+    files = directory / "server.pem", directory / "ca.pem"
+    files[0].write_bytes(b"".join(authority.issue("x", hosts, until=datetime.datetime.now(datetime.UTC) + until)))
+    files[1].write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client, contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as secured:
+                        secured.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"localhost:{server.getsockname()[1]}", str(files[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(LIMIT)
+
+
+DAY = datetime.timedelta(days=1)
+TRUST = "the broker's certificate is not to be trusted: it has expired, or its name is not the one"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"KAFKA_SASL_PASSWORD_FILE": "{wrong}"},
+            "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASS",
+        ),
+        ({"KAFKA_SASL_USERNAME": "nobody"}, "the broker does not take who we say we are"),
+        ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "broker's supported mechanisms: SCRAM-SHA-512"),
+        ({"KAFKA_SSL_CA_LOCATION": "{other_ca}"}, TRUST),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "{expired}", "KAFKA_SSL_CA_LOCATION": "{expired_ca}"}, TRUST),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "{misnamed}", "KAFKA_SSL_CA_LOCATION": "{misnamed_ca}"}, TRUST),
+        ({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, "(is KAFKA_SECURITY_PROTOCOL, PLAINTEXT, what it speaks at that"),
+        (
+            {"KAFKA_BOOTSTRAP_SERVERS": "{plain}"},
+            "the broker speaks no TLS at that port, check KAFKA_SECURITY_PROTOCOL",
+        ),
+        (
+            {"KAFKA_BOOTSTRAP_SERVERS": "{certificates}"},
+            "does not take our certificate, check KAFKA_SSL_CERTIFICATE_LOC",
+        ),
+        ({"SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO_FILE": "{wrong}"}, "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO"),
+        (
+            {
+                "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO_FILE": "",
+                "SCHEMA_REGISTRY_BEARER_AUTH_CREDENTIALS_SOURCE": "STATIC_TOKEN",
+                "SCHEMA_REGISTRY_BEARER_AUTH_TOKEN_FILE": "{wrong}",
+                "SCHEMA_REGISTRY_BEARER_AUTH_LOGICAL_CLUSTER": "lsrc-1",
+                "SCHEMA_REGISTRY_BEARER_AUTH_IDENTITY_POOL_ID": "pool-1",
+            },
+            "the token of SCHEMA_REGISTRY_BEARER_AUTH_…, which may have expired",
+        ),
+        ({"SCHEMA_REGISTRY_SSL_CA_LOCATION": "{other_ca}"}, "not to be trusted, see SCHEMA_REGISTRY_SSL_CA_LOCATION"),
+        (
+            {"SCHEMA_REGISTRY_URL": "https://{expired}", "SCHEMA_REGISTRY_SSL_CA_LOCATION": "{expired_ca}"},
+            "has expired",
+        ),
+        ({"SCHEMA_REGISTRY_URL": "https://{misnamed}", "SCHEMA_REGISTRY_SSL_CA_LOCATION": "{misnamed_ca}"}, "mismatch"),
+    ],
+    ids=lambda value: "+".join(sorted(value.values())) if isinstance(value, dict) else None,
+)
+def test_what_keeps_the_door_shut_is_one_sentence_with_its_setting(
+    locked: Locked, tmp_path: Path, settings: Mapping[str, str], sentence: str
+) -> None:
+    """And exit code 2 within the time limits, and no secret in it, however much is logged."""
+    secret = "tiramisu:tiramisu"  # noqa: S105 - made up
+    (tmp_path / "wrong").write_text(secret)
+    (tmp_path / "other_ca.pem").write_bytes(Authority(DAY).pem)
+    for name in ("expired", "misnamed"):
+        (tmp_path / name).mkdir()
+    with (
+        tls_server(tmp_path / "expired", ["localhost"], -DAY) as (expired, expired_ca),
+        tls_server(tmp_path / "misnamed", ["elsewhere.test"], DAY) as (misnamed, misnamed_ca),
+    ):
+        places = {
+            "wrong": str(tmp_path / "wrong"),
+            "other_ca": str(tmp_path / "other_ca.pem"),
+            "expired": expired,
+            "expired_ca": expired_ca,
+            "misnamed": misnamed,
+            "misnamed_ca": misnamed_ca,
+            "plain": f"localhost:{locked.stack.registry.port}",
+            "certificates": f"localhost:{locked.stack.door.admin_port}",
+        }
+        given = {name: value.format(**places) for name, value in settings.items()}
+        limits = {
+            "REQUEST_TIMEOUT": "2",
+            "STARTUP_TIMEOUT": "3",
+            "LOG_LEVEL": "DEBUG",
+            "KAFKA_DEBUG": "security,broker",
+        }
+        began = time.monotonic()
+        done = locked.run_as("waiter", "-m", "producer.waiter", **limits, **given)
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert last.startswith("waiter: ")
+    assert sentence in last
+    assert time.monotonic() - began < 20
+    assert "Traceback" not in done.stderr
+    assert "tiramisu" not in done.stderr
+
+
+def test_no_secret_is_in_any_output(locked: Locked) -> None:
+    """Nor in the servers' logs, nor as base64 in a header that was logged."""
+    debug = {"LOG_LEVEL": "DEBUG", "KAFKA_DEBUG": "all"}
+    locked.run_as("waiter", "-m", "producer.waiter", **debug)
+    locked.run_as("release", "scripts/register_schema.py", "--plan", **debug)
+    said = "".join(
+        [*locked.said, *(path.read_text("utf-8", "replace") for path in locked.stack.directory.glob("*.log"))]
+    )
+    assert "margherita" in said or "message published" in said
+    secrets = [
+        path.read_bytes() for pattern in ("*.password", "*.registry") for path in locked.stack.secrets.glob(pattern)
+    ]
+    passwords = {secret.rpartition(b":")[2] for secret in secrets}
+    encoded = {base64.b64encode(secret) for secret in secrets}
+    assert len(passwords) == 12
+    assert [secret for secret in passwords | encoded if secret.decode() in said] == []
