@@ -27,7 +27,7 @@ check: .venv/dev
 KRAFT := docker-compose.yaml:docker-compose.kraft.yaml
 check-deployment:
 	@if docker compose version >/dev/null 2>&1; then \
-	  for files in docker-compose.yaml $(KRAFT) $(KRAFT):docker-compose.cluster.yaml; do \
+	  for files in docker-compose.yaml $(KRAFT) $(KRAFT):docker-compose.cluster.yaml $(KRAFT):docker-compose.secure.yaml; do \
 	    COMPOSE_FILE=$$files docker compose config --quiet || exit 1; done; \
 	else echo "not checked: the compose files; install Docker's compose plugin"; test -z "$$CI"; fi
 	@if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12; \

@@ -16,7 +16,7 @@ import msgspec
 from contract.errors import ContractError
 from contract.subjects import Contract, Subject
 
-Operation: TypeAlias = Literal["READ", "WRITE", "CREATE", "DESCRIBE"]
+Operation: TypeAlias = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 Kind: TypeAlias = Literal["topic", "group"]
 Role: TypeAlias = Literal["writes", "consumes", "watches", "replays", "releases"]
 
@@ -26,7 +26,7 @@ ONLOOKERS = "onlookers"
 
 @dataclass(frozen=True, order=True)
 class Permission:
-    """One operation on one topic or consumer group."""
+    """One operation on one topic or consumer group, or on all whose names begin as one that ends with `*` does."""
 
     operation: Operation
     kind: Kind
@@ -38,7 +38,7 @@ class Permission:
 
 @dataclass(frozen=True)
 class Access:
-    """What `access.yaml` says: each principal's roles, and the permissions that they come to."""
+    """What `access.yaml` says: the roles of each principal that has a password, and everybody's permissions."""
 
     path: Path
     roles: Mapping[str, frozenset[Role]]
@@ -66,6 +66,8 @@ def load_access(contract: Contract) -> Access:
                     raise ContractError(f"{path}: {principal} is no reader of {name}, by subjects.yaml")
                 needed.update(_ROLES[role](subject, principal))
         permissions[principal] = frozenset(needed)
+    for principal, store in document.storage.items():
+        permissions[principal] = frozenset(store.permissions())
     return Access(path, {name: frozenset(roles) for name, roles in document.principals.items()}, permissions)
 
 
@@ -117,5 +119,17 @@ _ROLES: Mapping[Role, Callable[[Subject, str], tuple[Permission, ...]]] = {
 }
 
 
+class _Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    topics: str
+    groups: str
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Give what it takes to keep something in topics of one's own."""
+        operations: tuple[Operation, ...] = ("READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS")
+        topics = (Permission(operation, "topic", self.topics) for operation in operations)
+        return (*topics, Permission("READ", "group", self.groups))
+
+
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     principals: dict[str, dict[Role, list[str]]]
+    storage: dict[str, _Store] = {}

@@ -152,8 +152,9 @@ def _granted(who: str, settings: Settings) -> frozenset[Permission]:
 
 def _binding(name: str, permission: Permission) -> AclBinding:
     operation, allow = AclOperation[permission.operation], AclPermissionType.ALLOW
-    kind, literal = _KINDS[permission.kind], ResourcePatternType.LITERAL
-    return AclBinding(kind, permission.name, literal, f"User:{name}", "*", operation, allow)
+    pattern = ResourcePatternType.PREFIXED if permission.name.endswith("*") else ResourcePatternType.LITERAL
+    named = permission.name.removesuffix("*")
+    return AclBinding(_KINDS[permission.kind], named, pattern, f"User:{name}", "*", operation, allow)
 
 
 def _only(one: AclBinding) -> AclBindingFilter:

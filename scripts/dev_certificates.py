@@ -1,8 +1,9 @@
 """Makes the secrets of a locked stack for development: a CA, certificates, a password for each principal.
 
     <directory>/ca.pem                    the CA's certificate; its key is not kept, so that nothing more can be signed
-    <directory>/<server>.pem              key and certificate of a server
-    <directory>/admin.crt, admin.key      who may do everything on the broker, known by this certificate
+    <directory>/{kafka,proxy}.pem         key and certificate of a server
+    <directory>/admin.{crt,key}           who may do everything on the broker, known by this certificate
+    <directory>/schema-registry.pem       the registry, as the broker knows it
     <directory>/<principal>.password      on the broker
     <directory>/<principal>.registry      name:password at the registry
     <directory>/users.cfg                 who those are, as the registry's proxy reads it
@@ -34,7 +35,6 @@ from runtime.settings import Settings
 
 MARK = "for development only, do not trust"
 LONGEST_DAYS = 30
-SERVERS = ("kafka", "registry")
 # Names that no public server has: without a dot, of loopback, or below a domain that is reserved for such use.
 _LOCAL = re.compile(r"[a-z0-9-]+|.+\.(localhost|test|internal)")
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
@@ -56,7 +56,7 @@ def run(flags: Namespace, settings: Settings) -> int:
     directory: Path = flags.directory
     if not 1 <= flags.days <= LONGEST_DAYS:
         raise SettingError(f"--days {flags.days}: these are {MARK}, and hold for 1 to {LONGEST_DAYS} days")
-    hosts = ["localhost", "127.0.0.1", *SERVERS, "proxy", *flags.host]
+    hosts = ["localhost", "127.0.0.1", "kafka", "proxy", *flags.host]
     for host in hosts:
         if not is_local(host):
             raise SettingError(f"--host {host} is no local name; servers that others reach get theirs from your CA")
@@ -66,12 +66,13 @@ def run(flags: Namespace, settings: Settings) -> int:
     authority = Authority(datetime.timedelta(days=flags.days))
     directory.mkdir(parents=True, mode=0o700)  # others are kept out here: inside containers the files have readers
     _write(directory / "ca.pem", authority.pem)
-    for server in SERVERS:
-        # The broker is a client too, of its controllers.
-        key, certificate = authority.issue(server, hosts, client=server == "kafka")
-        _write(directory / f"{server}.pem", key + certificate)
-    for name, content in zip(("admin.key", "admin.crt"), authority.issue("admin", client=True), strict=True):
-        _write(directory / name, content)
+    # The broker is a client too, of its controllers.
+    _write(directory / "kafka.pem", b"".join(authority.issue("kafka", hosts, client=True)))
+    _write(directory / "proxy.pem", b"".join(authority.issue("proxy", hosts)))
+    for client in ("admin", *(access.permissions.keys() - access.roles.keys())):
+        key, certificate = authority.issue(client, client=True)
+        for name, content in {"key": key, "crt": certificate, "pem": key + certificate}.items():
+            _write(directory / f"{client}.{name}", content)
     users = []
     for principal in access.roles:
         _write(directory / f"{principal}.password", secrets.token_urlsafe(24).encode())

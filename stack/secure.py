@@ -143,7 +143,7 @@ class Proxy(Server):
             "PROXY_BIND": f"127.0.0.1:{self.port}",
             "PROXY_REGISTRY": f"127.0.0.1:{self._registry_port}",
             "PROXY_PATH": Registry.PATH,
-            "PROXY_CERTIFICATE": str(self._secrets / "registry.pem"),
+            "PROXY_CERTIFICATE": str(self._secrets / "proxy.pem"),
         }
         settings = [f"{name}={value}" for name, value in variables.items()]
         haproxy = shutil.which("haproxy", path=_PATH) or "haproxy"
