@@ -9,7 +9,6 @@ from threading import Event, Thread
 from typing import Any
 
 import msgspec
-from confluent_kafka.admin import AdminClient
 
 from consumers.board.state import Board
 from consumers.letters import DeadLetters, Letter, hexdump, read_letters
@@ -21,8 +20,7 @@ from contract.gate import check_schemas, is_compatible
 from contract.order import OrderV2
 from contract.registry import Plan, plan
 from contract.subjects import SchemaFile, Subject, load_contract
-from runtime.clients import common_properties, make_client
-from runtime.groups import describe_groups, topic_ends
+from runtime.groups import Groups, asking_client, topic_ends
 from runtime.metrics import ConsumerMetrics
 from runtime.topics import Servers
 
@@ -44,12 +42,14 @@ class Watch:
         self._subject = load_contract(servers.settings.schemas_dir).subject("order")
         self._board = board
         self._stop = stop
-        self._admin = make_client(AdminClient, common_properties(self._settings))
+        self._client = asking_client(self._settings, GROUP)
+        other_groups = [group for group in self._subject.readers if group != GROUP]
+        self._others = Groups(self._settings, self._subject.topic, other_groups)
         self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic, joins=False)
         self._partitions = 0
         self._letters = {group: _Letters() for group in self._subject.readers}
-        looks = {"orders": (self._orders, 1.0), "groups": (self._groups, 1.0), "registry": (self._contract, 3.0)}
-        looks |= {"dead letters": (self._dead_letters, 1.0)}
+        looks = {"orders": (self._observe, 1.0), "groups": (self._ask_groups, 1.0), "registry": (self._compare, 3.0)}
+        looks |= {"dead letters": (self._read_letters, 1.0)}
         self.threads = [Thread(target=self._keep, name=what, args=(what, *look)) for what, look in looks.items()]
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Watch:
         finally:
             self._stop.set()  # after a defect: a board that stands still must not look alive
 
-    def _orders(self) -> None:
+    def _observe(self) -> None:
         partitions = self._partitions
 
         def observe(observed: Sequence[Observed[OrderV2]]) -> None:
@@ -89,19 +89,12 @@ class Watch:
             self._servers, self._subject, OrderV2, GROUP, observe=observe, resume=lambda _: resume(), stop=self._stop
         )
 
-    def _groups(self) -> None:
-        topic, groups = self._subject.topic, [group for group in self._subject.readers if group != GROUP]
-        try:
-            ends = topic_ends(self._admin, self._settings, topic)
-            found = describe_groups(self._admin, self._settings, topic, ends, groups)
-        except Unavailable:
-            # One that has lost its broker finds the topics again, and the groups' coordinator never.
-            self._admin = make_client(AdminClient, common_properties(self._settings))
-            raise
+    def _ask_groups(self) -> None:
+        ends = topic_ends(self._client, self._settings, self._subject.topic)
         self._partitions = len(ends)
-        self._board.take_groups(ends, found)
+        self._board.take_groups(ends, self._others.ask([*ends]))
 
-    def _contract(self) -> None:
+    def _compare(self) -> None:
         """Read the files anew, too: a version may have been released since."""
         subject = load_contract(self._settings.schemas_dir).subject("order")
         try:
@@ -113,11 +106,11 @@ class Watch:
         ids = {registered.id: number for number, registered in planned.present.items()}
         self._board.take_part("contract", describe_contract(subject, planned), ids)
 
-    def _dead_letters(self) -> None:
+    def _read_letters(self) -> None:
         for group, kept in self._letters.items():
             topic = DeadLetters(self._settings, self._subject, group).topic
             try:
-                _, end = topic_ends(self._admin, self._settings, topic)[0]  # the only one
+                _, end = topic_ends(self._client, self._settings, topic)[0]  # the only one
             except TopicError:
                 continue  # its consumer makes the topic when it starts for the first time
             if end < kept.next_offset:

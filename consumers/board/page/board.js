@@ -106,7 +106,7 @@ function showContract() {
   byId("findings").replaceChildren(...findings.map((finding) => make("li", {}, finding)));
   fill("versions", versions.map((one) => make("tr", {}, head(one.released ? one.number : `${one.number} (not released)`),
     cell(make("ul", {}, ...one.changes.map((change) => make("li", {}, change)))),
-    cell(one.schema_id !== null ? `schema id ${one.schema_id}` : registered === null ? "not known" : "not in the registry", one.schema_id === null ? "behind" : null),
+    cell(one.schema_id !== null ? `id ${one.schema_id}` : registered === null ? "not known" : "not in the registry", one.schema_id === null ? "behind" : null),
     make("td", { class: "number", "data-version": one.number }))), 4, "None");
   byId("matrix").tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "Reader"),
     ...versions.map((one) => make("th", { scope: "col" }, `written with ${one.number}`))));

@@ -1,0 +1,114 @@
+"""What the board keeps, and for how long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from consumers.board.state import NEWEST, SECONDS, TOP, WINDOW, Board
+from consumers.loop import Observed
+from contract.errors import Reason, Unreadable
+from contract.order import OrderV2
+from runtime.groups import Group
+
+START = 1_800_000_000.0
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def observed(offset: int, pizza: str = "napoli", table: int = 1, placed: float = START) -> Observed[OrderV2]:
+    return Observed(0, offset, int(placed * 1000), 2, OrderV2(pizza, table, ""))
+
+
+def kitchen(board: Board) -> Any:
+    return json.loads(board.encode("kitchen"))
+
+
+def test_a_million_orders_take_no_more_room_than_a_few_thousand() -> None:
+    """Even when all are of other pizzas and tables, at 200 a second for over an hour, and nobody looks."""
+    clock = Clock()
+    board = Board(clock)
+    orders = [
+        [observed(n, f"pizza {n}", n + 1) for n in range(start, start + 1_000)] for start in range(0, 20_000, 1_000)
+    ]
+    for _ in range(50):
+        for batch in orders:
+            clock.now += 5
+            board.take([observed(0, placed=clock.now), *batch[1:]])
+    window = board.window
+    assert (len(window), len(window.newest), len(board.next_offsets)) == (WINDOW, NEWEST, 1)
+    assert max(len(window.pizzas), len(window.tables), len(window.schema_ids)) <= WINDOW
+    assert len(window.by_second) <= 2 * SECONDS
+    assert len(board.encode("kitchen")) < 16_000
+
+
+def test_what_leaves_the_window_is_counted_no_more() -> None:
+    board = Board(Clock())
+    board.take([observed(0, "marinara", 9), *(observed(1 + n) for n in range(WINDOW))])
+    shown = kitchen(board)
+    assert (shown["pizzas"], shown["tables"], shown["window"]) == ([["napoli", WINDOW]], [[1, WINDOW]], WINDOW)
+
+
+def test_the_newest_orders_come_first_and_the_most_wanted_only() -> None:
+    board = Board(Clock())
+    board.take([observed(n, f"pizza {n}") for n in range(3 * TOP)])
+    shown = kitchen(board)
+    assert [one["place"] for one in shown["newest"]][:3] == ["0/23", "0/22", "0/21"]
+    assert len(shown["pizzas"]) == TOP
+
+
+def test_orders_are_counted_in_the_second_in_which_they_were_placed() -> None:
+    """Those of before the two minutes not at all, and those of a clock that is ahead now."""
+    clock = Clock()
+    board = Board(clock)
+    board.take([observed(n, placed=START + ahead) for n, ahead in enumerate((-SECONDS - 1, -3, -3, -1, 900))])
+    clock.now = START + 1
+    rates = kitchen(board)["rates"]
+    assert (len(rates), rates[-4:], sum(rates)) == (SECONDS, [2, 0, 1, 1], 4)
+
+
+def test_only_an_order_that_came_while_the_board_was_there_was_on_the_way() -> None:
+    clock = Clock()
+    board = Board(clock)
+    clock.now = START + 2
+    board.take([observed(0, placed=START - 60), observed(1, placed=START + 1.5)])
+    assert [one["way"] for one in kitchen(board)["newest"]] == [0.5, None]
+
+
+def test_a_schema_id_is_shown_as_the_version_that_it_is() -> None:
+    """As soon as the registry has told; until then, and for one that is none of ours, as what the bytes say."""
+    board = Board(Clock())
+    board.take([observed(0)])
+    assert kitchen(board)["versions"] == [["id 2", 1]]
+    board.take_part("contract", {}, {2: 1})
+    assert kitchen(board)["versions"] == [["1", 1]]
+
+
+def test_what_cannot_be_read_is_counted_and_passed_by() -> None:
+    board = Board(Clock())
+    board.take([Observed(0, 7, 0, None, Unreadable(Reason.TOO_SHORT, "it has 2 bytes"))])
+    assert (kitchen(board)["unreadable"], kitchen(board)["newest"], board.next_offsets) == (1, [], {0: 8})
+
+
+def test_the_lag_is_counted_from_what_the_topic_still_has() -> None:
+    """A group that has committed nothing, or what is deleted by now, is behind by all that there is."""
+    board = Board(Clock())
+    board.take_groups({0: (10, 30), 1: (0, 5), 2: (4, 4)}, [Group("cook", "stable", (), {0: 25, 2: 2})])
+    partitions = kitchen(board)["groups"][0]["partitions"]
+    assert [(one["committed"], one["lag"]) for one in partitions] == [(25, 5), (None, 5), (2, 0)]
+
+
+def test_a_problem_is_told_until_it_is_over() -> None:
+    board = Board(Clock())
+    board.tell("groups", "the broker does not answer")
+    assert kitchen(board)["problems"] == {"groups": "the broker does not answer"}
+    board.tell("groups", None)
+    assert kitchen(board)["problems"] == {}
