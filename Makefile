@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-board test check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean bench bench-quick
+.PHONY: demo demo-board test test-browser check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean bench bench-quick
 
 demo: .venv/runtime
 	@$(BIN)/python scripts/demo.py
@@ -42,6 +42,12 @@ down:
 # Eleven minutes of killing; CI has a short run of it among its tests. CHAOS_SEED=2 chooses other moments.
 chaos: .venv/dev
 	CHAOS=long $(BIN)/pytest tests/chaos
+
+# All that is tested of the board in a browser, and README's picture of it.
+test-browser: .venv/dev
+	@mkdir -p .stack/screenshots
+	BROWSER=long SCREENSHOTS=.stack/screenshots $(BIN)/pytest tests/browser
+	cp .stack/screenshots/board-light-wide.png docs/board.png
 
 fuzz: .venv/dev
 	$(BIN)/python -m tests.fuzz

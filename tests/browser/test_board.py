@@ -75,7 +75,7 @@ def test_the_lag_grows_while_the_cook_is_away_and_then_shrinks(page: Page, resta
     cook = restaurant.start("cook")
     expect(members).to_contain_text("0, 1", timeout=LIMIT)
     taking.publish(order("funghi"))
-    wait_for_lag(page, "cook", 0)
+    cook.wait_for_lines(1)
     cook.stop()
     taking.publish_all([[order("marinara", table) for table in range(1, 8)]], lambda _, reason: pytest.fail(reason))
     wait_for_lag(page, "cook", 7)

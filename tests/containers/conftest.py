@@ -28,6 +28,7 @@ PORTS = (
     "KAFKA_2_HOST_PORT",
     "KAFKA_3_HOST_PORT",
     "SCHEMA_REGISTRY_HOST_PORT",
+    "BOARD_HOST_PORT",
 )
 
 Start = Callable[..., AbstractContextManager["Containers"]]
