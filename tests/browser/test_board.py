@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import statistics
@@ -13,8 +14,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.serialization import MessageField, SerializationContext
 from playwright.sync_api import Page, expect
 
+from contract.codec import RecordSerializer
 from contract.order import OrderV1, OrderV2
 from producer.publishing import RecordProducer, new_identity
 from runtime.clients import producer_properties
@@ -24,6 +27,7 @@ from tests.restaurant import Restaurant, Service, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 LIMIT = 30_000.0  # milliseconds
+MENU = ("margherita", "napoli", "funghi", "margherita", "quattro stagioni", "napoli", "diavola", "margherita")
 SCRIPT = "<script>alert(1)</script>"
 
 
@@ -40,6 +44,20 @@ def produce(restaurant: Restaurant, value: bytes) -> None:
     """Send bytes that no waiter would send."""
     producer = Producer(producer_properties(restaurant.servers.settings))
     producer.produce(restaurant.topic, value, "17", partition=0)
+    assert producer.flush(30) == 0
+
+
+def remember(restaurant: Restaurant) -> None:
+    """Fill the topic with orders of the last two minutes, so that there is a line to draw."""
+    serializer = RecordSerializer(OrderV2, restaurant.registry)
+    context = SerializationContext(restaurant.topic, MessageField.VALUE)
+    producer = Producer(producer_properties(restaurant.servers.settings))
+    now = time.time()
+    for ago in range(118, 2, -1):
+        for number in range(round(5 + 2.5 * math.sin(ago / 11) + 1.5 * math.sin(ago / 3))):
+            one = order(MENU[(ago + number) % len(MENU)], 1 + (ago * 5 + number * 7) % 12)
+            value, placed = serializer(one, context), int((now - ago) * 1000)
+            producer.produce(restaurant.topic, value, str(one.table), timestamp=placed)
     assert producer.flush(30) == 0
 
 
@@ -152,17 +170,16 @@ def test_the_board_leaves_nothing_behind(page: Page, restaurant: Restaurant) -> 
 def busy(board: Service, restaurant: Restaurant) -> Restaurant:
     """A restaurant in which there is something to see in every part of the board, which was there before it."""
     assert board.process.poll() is None
-    taking = waiter(restaurant)
-    older = RecordProducer(restaurant.servers, restaurant.subject, OrderV1)
     restaurant.start("cook")
     restaurant.start("manager").wait_for_error("was given partitions")
+    remember(restaurant)
     produce(restaurant, b"one margherita, please")
-    menu = ["margherita", "napoli", "funghi", "margherita", "quattro stagioni", "napoli", "diavola", "margherita"]
-    for number in range(48):
-        taking.publish(order(menu[number % len(menu)], 1 + number * 7 % 12))
+    taking, older = waiter(restaurant), RecordProducer(restaurant.servers, restaurant.subject, OrderV1)
+    for number in range(24):
+        taking.publish(order(MENU[number % len(MENU)], 1 + number * 7 % 12))
         if number % 4 == 0:
             older.publish(OrderV1("marinara", 3))
-        time.sleep(0.1 + 0.08 * (number % 5))  # so that there is a line to draw
+        time.sleep(0.1)  # so that not all are of one moment
     return restaurant
 
 
