@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
@@ -24,8 +24,6 @@ from runtime.groups import Groups, asking_client, topic_ends
 from runtime.metrics import ConsumerMetrics
 from runtime.topics import Servers
 
-log = logging.getLogger(__name__)
-
 GROUP = "board"
 ANSWER_SECONDS = 3.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
 LETTERS = 20
@@ -37,8 +35,8 @@ class Watch:
 
     def __init__(self, servers: Servers, board: Board, stop: Event) -> None:
         limit = min(ANSWER_SECONDS, servers.settings.request_timeout)
-        self._servers = servers
         self._settings = msgspec.structs.replace(servers.settings, request_timeout=limit)
+        self._servers = dataclasses.replace(servers, settings=self._settings)
         self._subject = load_contract(servers.settings.schemas_dir).subject("order")
         self._board = board
         self._stop = stop

@@ -176,7 +176,8 @@ def test_list_show_and_replay_say_what_they_find(restaurant: Restaurant) -> None
     assert command(restaurant, "show", "cook", "2")[0] == 1
     assert command(restaurant, "replay", "cook", "--reason", "truncated")[0] == 1
     code, refused = command(restaurant, "list", "chef")
-    assert (code, "chef is no consumer that subjects.yaml knows; there are cook, manager" in refused) == (2, True)
+    assert code == 2
+    assert "chef is no consumer that subjects.yaml knows; there are board, cook, manager" in refused
     assert command(restaurant, "list", "manager") == (0, f"{restaurant.topic}.manager.dead-letters: 0 letters\n")
     code, refused = command(restaurant, "show", "manager", "0")
     assert (code, "its consumer makes it when it starts" in refused) == (2, True)

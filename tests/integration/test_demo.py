@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -56,3 +61,28 @@ def _demo(clone: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_board_beside_the_demo_shows_orders_until_it_is_interrupted(tmp_path: Path) -> None:
+    """With what the mock cluster knows: orders and lags, and that it does not know who is in a group."""
+    environ = {**os.environ, "BOARD_PORT": "0", "DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "scripts/demo_board.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            line = demo.stdout.readline()
+            with urllib.request.urlopen(re.findall(r"http:\S+\d", line)[0] + "/events", timeout=30) as events:  # noqa: S310 - our own
+                shown = next(
+                    shown
+                    for data in events
+                    if data.startswith(b'data: {"now"')
+                    and (shown := json.loads(data[6:]))["newest"]
+                    and shown["groups"]
+                )
+            assert [(group["name"], group["members"]) for group in shown["groups"]] == [
+                ("cook", None),
+                ("manager", None),
+            ]
+        finally:
+            demo.send_signal(signal.SIGINT)
+        assert demo.wait(40) == 0
