@@ -9,11 +9,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from threading import Event
 from typing import IO, Generic
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from contract.errors import RecordFileError, Refused, StorageUnavailable
 from contract.records import R, build
@@ -94,10 +96,11 @@ class _Named(Generic[R]):
         for numbers, records in self.file.chunks():
             if field_name is not None and records and hasattr(records[0], field_name):
                 self._check(field_name, records[0], numbers[-1])
+                given = attrgetter(field_name)
                 for number, record in zip(numbers, records, strict=True):
-                    if not getattr(record, field_name):
+                    if not given(record):
                         # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
-                        msgspec.structs.force_setattr(record, field_name, f"{self.batch}:{number:010}")
+                        force_setattr(record, field_name, f"{self.batch}:{str(number).zfill(10)}")
             yield records
 
     def _check(self, field_name: str, record: R, number: int) -> None:

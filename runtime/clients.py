@@ -65,6 +65,7 @@ def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
     """Properties of a group member that commits by hand, after handling."""
     return common_properties(settings) | {
         "group.id": group,
+        "client.id": group,  # what brokers and the board call a member
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
