@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 R = TypeVar("R", bound=Record)
 
+_LONGEST_LIMIT = 200
 # Avro's logical types as fastavro reads and writes them: passed through instead of turned into strings.
 _AS_THEY_ARE = (bytes, datetime.datetime, datetime.date, datetime.time, decimal.Decimal, uuid.UUID)
 
@@ -77,7 +78,8 @@ def explain(error: msgspec.ValidationError, values: object) -> str:
     msgspec names the limit and the place (`Expected `int` >= 1 - at `$.table``); the value is looked up there.
     """
     limit, _, place = str(error).replace("`", "").partition(" - at $")
-    limit = limit[0].lower() + limit[1:]
+    # It may quote the name of a field, which is whatever a sender has written.
+    limit = limit[0].lower() + (limit if limit.isprintable() else ascii(limit)[1:-1])[1:_LONGEST_LIMIT]
     if not place:
         return limit if isinstance(values, Mapping) else f"{limit}: {shorten(values)}"
     value = values

@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -148,7 +149,9 @@ class RecordFile(Generic[R]):
 
     def _csv(self, on_invalid: Callable[[int, str], None]) -> Iterator[tuple[list[int], list[R]]]:
         reader = csv.DictReader(self._lines(), strict=True, restkey="(beyond the header)")
-        if reader.fieldnames is not None and len(set(reader.fieldnames)) < len(reader.fieldnames):
+        with self._csv_errors(reader):
+            names = reader.fieldnames or []
+        if len(set(names)) < len(names):
             raise RecordFileError(f"{self._path}, line 1: a column is named twice")
         numbers: list[int] = []
         records: list[R] = []
@@ -182,8 +185,13 @@ class RecordFile(Generic[R]):
 
     def _rows(self, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         """Give rows as mappings; what CSV calls a missing column is a missing field."""
-        try:
+        with self._csv_errors(reader):
             for row in reader:
                 yield {name: value for name, value in row.items() if value is not None}
+
+    @contextmanager
+    def _csv_errors(self, reader: csv.DictReader[str]) -> Iterator[None]:
+        try:
+            yield
         except csv.Error as error:
             raise RecordFileError(f"{self._path}, line {reader.reader.line_num}: not CSV: {error}") from None
