@@ -6,6 +6,7 @@
     <directory>/schema-registry.pem       the registry, as the broker knows it
     <directory>/<principal>.password      on the broker
     <directory>/<principal>.registry      name:password at the registry
+    <directory>/<principal>.token         what a browser shows to who watches
     <directory>/users.cfg                 who those are, as the registry's proxy reads it
 
 They hold for days and for local names alone. To rotate all of them, delete the directory and run it again.
@@ -78,6 +79,8 @@ def run(flags: Namespace, settings: Settings) -> int:
         _write(directory / f"{principal}.password", secrets.token_urlsafe(24).encode())
         password = secrets.token_urlsafe(24)
         _write(directory / f"{principal}.registry", f"{principal}:{password}".encode())
+        if "watches" in access.roles[principal]:
+            _write(directory / f"{principal}.token", secrets.token_urlsafe(24).encode())
         groups = " groups writers" if "releases" in access.roles[principal] else ""
         users.append(f"  user {principal} insecure-password {password}{groups}\n")
     _write(directory / "users.cfg", f"userlist registry\n  group writers\n{''.join(users)}".encode())

@@ -30,7 +30,7 @@ def test_an_order_goes_through_the_locked_overlay(start_containers: Start, tmp_p
         assert containers.waiter("margherita", "17") == "message published on partition 0 with offset 0\n"
         wait_until(lambda: len(containers.sentences()) == 1, LIMIT, "a sentence")
         wait_until(lambda: containers.ledger("SELECT count(*) FROM orders") == [[1]], LIMIT, "a row")
-        ours = {"cook", "manager", "proxy", "apply-users", "apply-acls", "register-schema"}
+        ours = {"cook", "manager", "board", "proxy", "apply-users", "apply-acls", "register-schema"}
         for container in containers.containers():
             host = container["HostConfig"]
             published = [place["HostIp"] for places in host["PortBindings"].values() for place in places]
@@ -46,7 +46,7 @@ def test_an_order_goes_through_the_locked_overlay(start_containers: Start, tmp_p
         )
         known = [
             path.read_text("utf-8").rpartition(":")[2]
-            for path in [*secrets.glob("*.password"), *secrets.glob("*.registry")]
+            for path in [*secrets.glob("*.password"), *secrets.glob("*.registry"), *secrets.glob("*.token")]
         ]
-        assert len(known) == 12
+        assert len(known) == 13
         assert [secret for secret in known if secret in said] == []

@@ -186,6 +186,31 @@ def test_the_whole_restaurant_works(locked: Locked) -> None:
     locked.said += [cook.errors(), manager.errors()]
 
 
+def test_the_board_sees_it_all_and_shows_it_to_who_has_its_token(locked: Locked) -> None:
+    """With no permission but to look: the topic's orders, the groups, the contract and the letters."""
+    path = locked.stack.secrets / "board.token"
+    locked.run_as("waiter", "-m", "producer.waiter", "funghi", "4")
+    board = locked.start("board", env=locked.settings("board") | {"BOARD_PORT": "0", "BOARD_TOKEN_FILE": str(path)})
+    address = board.wait_for_lines(1)[0].rpartition(" ")[2]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{address}/events", timeout=10)  # noqa: S310 - our own
+    refused.value.close()
+    assert refused.value.code == 401
+    token = path.read_text("utf-8")
+    request = urllib.request.Request(f"{address}/events", headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - our own
+    missing = {'"funghi"', '"cook"', '"manager"', '"FULL_TRANSITIVE"'}
+    deadline = time.monotonic() + LIMIT
+    with urllib.request.urlopen(request, timeout=LIMIT) as events:  # noqa: S310
+        while missing and time.monotonic() < deadline:
+            line = events.readline().decode()
+            missing = {word for word in missing if word not in line}
+    assert missing == set()
+    assert board.stop() == 0
+    assert "may not" not in board.errors()
+    assert token not in board.errors()
+    locked.said += [board.errors()]
+
+
 @pytest.mark.parametrize("name", PRINCIPALS)
 def test_nobody_can_do_more_on_the_broker_than_the_table_says(locked: Locked, name: str) -> None:
     """Everybody tries everything with clients of their own; who is not named may do nothing."""
