@@ -66,6 +66,7 @@ class Process:
     def wait(self) -> Used:
         """Wait for its end; raises BenchmarkError when that is none by its leave."""
         stuck = Timer(LIMIT, self._process.kill)
+        stuck.daemon = True  # or an interrupted benchmark waits for it
         stuck.start()
         _, status, used = os.wait4(self._process.pid, 0)
         wall = time.perf_counter() - self._began
