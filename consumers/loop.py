@@ -288,7 +288,7 @@ class _Loop(Generic[R]):
         """Decode messages, and return once those that cannot be read are safe in the dead letters."""
         replayed = work.source is self._consumer.replays
         messages: Sequence[Message] = work.messages
-        work.next_offsets = ends_of(messages, len(work.source.client.assignment()))
+        work.next_offsets = ends_of(messages, len(work.source.ever_owned))
         plain = self._consumer.deserializer.plainly([one.value() for one in messages], self._consumer.context)
         if not replayed and None not in plain:
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked in the line above

@@ -47,10 +47,15 @@ class Source:
         self.topic = topic
         self.handled: dict[int, int] = {}
         """The next offset of each partition, past what has been handled."""
+        self.owned: set[int] = set()
+        """The partitions that are ours; asking librdkafka takes as long as reading a batch."""
+        self.ever_owned: set[int] = set()
         self._committing = False
         self._thinning = Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)
         self._log = log.getChild(group)
         self._log.filters = [self._thinning]
+        self._anew_log = log.getChild(f"{group}.connection")
+        self._anew_log.filters = [Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)]
         self._partitions: set[int] = set()
         self._settings = settings
         self._timeout = settings.request_timeout
@@ -67,10 +72,22 @@ class Source:
     def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:
         """Join the group; each callback gets this source and the partitions."""
         self._subscription = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
-        callbacks = {
-            name: lambda _, partitions, call=call: call(self, partitions) for name, call in self._subscription.items()
-        }
-        self.client.subscribe([self.topic], **callbacks)
+
+        def given(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self.owned |= {one.partition for one in partitions}
+            self.ever_owned |= self.owned
+            on_assign(self, partitions)
+
+        def taken(call: OnRebalance, partitions: list[TopicPartition]) -> None:
+            call(self, partitions)
+            self.owned -= {one.partition for one in partitions}
+
+        self.client.subscribe(
+            [self.topic],
+            on_assign=given,
+            on_revoke=lambda _, partitions: taken(on_revoke, partitions),
+            on_lost=lambda _, partitions: taken(on_lost, partitions),
+        )
 
     def read_alone(self, resume: Resume, look_back: int) -> None:
         """Read every partition without the group, from where `resume` says or `look_back` messages before the end."""
@@ -81,6 +98,7 @@ class Source:
         for number in topic.partitions.keys() - starts.keys():
             first, end = self.client.get_watermark_offsets(TopicPartition(self.topic, number), timeout=self._timeout)
             starts[number] = max(first, end - look_back)
+        self.owned = set(starts)
         self.client.assign([TopicPartition(self.topic, *start) for start in starts.items()])
 
     def receive(self, seconds: float = 0.0) -> Sequence[Message]:
@@ -103,14 +121,14 @@ class Source:
         forgets them all and never asks again (its issue 5301). Raises Unavailable for who is in no group.
         """
         self._ask_at = time.monotonic() + ASK_SECONDS
-        if self._subscription and self.client.assignment():
+        if self._subscription and self.owned:
             return  # it has lost them soon if nobody answers its heartbeats
         try:
             self.client.list_topics(self.topic, ANSWER_SECONDS)
         except KafkaException as error:
             if not self._subscription:
                 raise broker_error(error, f"reading {self.topic}") from None
-            self._log.warning("%s begins anew with another connection: %s", self.group, error.args[0].str())
+            self._anew_log.warning("%s begins anew with another connection: %s", self.group, error.args[0].str())
             self.client.close()
             self.client = make_client(Consumer, self._properties)
             self._committing = False
@@ -168,13 +186,15 @@ class Source:
         """Fetch again."""
         self.client.resume(self.client.assignment())
 
-    def _on_commit(self, error: KafkaError | None, _offsets: Sequence[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> None:
         self._committing = False
         if error is not None and error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - librdkafka's name for it
             self._not_committed(error)
+            # As when the group takes turns; else nobody would commit them before the next record comes.
+            self.handled = {one.partition: one.offset for one in offsets if one.partition in self.owned} | self.handled
 
     def _not_committed(self, error: KafkaError) -> None:
-        log.warning("%s: offsets were not committed, their records may come again: %s", self.group, error.str())
+        self._log.warning("%s: offsets were not committed, their records may come again: %s", self.group, error.str())
 
     def _on_error(self, error: KafkaError) -> None:
         """Tell what the client gets over by itself at growing intervals: it reports every try."""

@@ -52,6 +52,9 @@ def producer_properties(settings: Settings) -> dict[str, Any]:
         # Java's; librdkafka's own default sends a key to another partition than every other client does.
         "partitioner": "murmur2_random",
         "delivery.timeout.ms": int(settings.delivery_timeout * 1000),
+        # A first connection by the bootstrap address is given up for the broker's own, which waits half of this; the
+        # backoff still grows to 10 s.
+        "reconnect.backoff.ms": 20,
         # What is published within a millisecond travels together.
         "linger.ms": 1,
         # The queue is the bound on memory; a full one is back-pressure.
@@ -185,9 +188,6 @@ def common_properties(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "socket.timeout.ms": max(1_000, int(settings.request_timeout * 1000)),
-        # A first connection by the bootstrap address is given up for the broker's own, which waits half of this; the
-        # backoff still grows to 10 s.
-        "reconnect.backoff.ms": 20,
         "logger": logging.getLogger("librdkafka"),
         **settings.kafka,
     }
