@@ -24,6 +24,9 @@ from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
 
+FEW = 100
+FLUSH_SECONDS = 0.001
+
 DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
@@ -137,7 +140,8 @@ class RecordProducer(Generic[R]):
     ) -> list[dict[str, Any]]:
         """Queue messages and give those for which there was no room: librdkafka refuses a suffix, so order is kept."""
         if self._producer.produce_batch(self.topic, messages, on_delivery=on_report) == len(messages):
-            self._producer.poll(0)
+            # linger.ms is for many: a few records by themselves wait for no company, which is what flush is for.
+            self._producer.poll(0) if len(self._producer) > FEW else self._producer.flush(FLUSH_SECONDS)
             return []
         refused = [(message, message.pop("_error")) for message in messages if "_error" in message]
         waiting = [message for message, error in refused if error.code() == KafkaError._QUEUE_FULL]  # noqa: SLF001
