@@ -139,7 +139,10 @@ def consume_messages(
             loop.turn()
             metrics.has_turned()
             line.tell(metrics.group, metrics.handled, metrics.letters)
-    except KafkaException as error:
+    except BaseException as error:
+        loop.abandon()
+        if not isinstance(error, KafkaException):
+            raise
         raise broker_error(error, f"reading {consumer.topic.name}") from None
     finally:
         # Leaves the groups, through on_revoke, so that the others need not wait for the session to lapse.
@@ -239,6 +242,10 @@ class _Loop(Generic[R]):
         for source in self._sources:
             source.subscribe(self._on_assign, self._on_revoke, self._on_lost)
 
+    def abandon(self) -> None:
+        """Drop the work in hand, so that leaving the group only commits what has been handled."""
+        self._works.clear()
+
     def turn(self) -> None:
         """Take what has come; do the work in hand, if it is time; commit what is done."""
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
@@ -294,19 +301,19 @@ class _Loop(Generic[R]):
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked in the line above
             self._letters_in_row = 0
         else:
-            messages, values = self._carefully(messages, plain, replayed=replayed)
+            messages, values = self._carefully(work, plain, replayed=replayed)
         records = ReceivedRecords(values, messages, origin_of_replay if replayed else place_of)
         return Batch(records, {} if replayed else work.next_offsets)
 
     def _carefully(
-        self, messages: Sequence[Message], plain: Sequence[R | None], *, replayed: bool
+        self, work: _Work[R], plain: Sequence[R | None], *, replayed: bool
     ) -> tuple[Sequence[Message], Sequence[R]]:
         """Decode one by one what is not plainly valid, and send what cannot be read to the dead letters."""
         context = self._consumer.context
         read: list[tuple[Message, R]] = []
         letters: list[tuple[Message, Unreadable]] = []
         in_row = self._letters_in_row
-        for message, known in zip(messages, plain, strict=True):
+        for index, (message, known) in enumerate(zip(work.messages, plain, strict=True)):
             value = known
             try:
                 if replayed:
@@ -320,10 +327,21 @@ class _Loop(Generic[R]):
                 letters.append((message, unreadable))
                 in_row += 1
                 if in_row >= self._consumer.settings.dead_letter_limit:
-                    raise _too_many(in_row, message, unreadable) from None
+                    if not read:
+                        raise _too_many(in_row, message, unreadable) from None
+                    # What is good before the row is handled first; the row is a work of its own, which ends it all.
+                    self._split(work, index + 1 - in_row)
+                    letters, in_row = letters[:-in_row], 0
+                    break
         self._send(letters)
         self._letters_in_row = in_row
         return [message for message, _ in read], [value for _, value in read]
+
+    def _split(self, work: _Work[R], index: int) -> None:
+        """Leave the messages from an index on to a work behind this one."""
+        self._works.insert(1, _Work(work.source, work.messages[index:]))
+        del work.messages[index:]
+        work.next_offsets = ends_of(work.messages, len(work.source.ever_owned))
 
     def _refuse(self, work: _Work[R], batch: Batch[R], rejected: Rejected) -> Batch[R]:
         """Send what the handler refuses to the dead letters and give the batch without it."""

@@ -294,6 +294,21 @@ def test_what_is_good_in_between_ends_a_row_of_letters(restaurant: Restaurant) -
     assert "4 messages in a row could not be read" in cook.errors()
 
 
+def test_what_is_good_before_a_row_of_letters_is_handled_before_it_ends_the_consumer(restaurant: Restaurant) -> None:
+    """However many polls it comes in; when it is started again, only what is left of the row is there."""
+    restaurant.make_topic()
+    publish(restaurant, b"noise")
+    assert restaurant.waiter("napoli", "3").returncode == 0
+    for _ in range(8):  # up to three of a row may come in a poll of their own, and are letters then
+        publish(restaurant, b"noise")
+    for _ in range(2):
+        cook = restaurant.start("cook", {"DEAD_LETTER_LIMIT": "4"})
+        assert cook.process.wait(40) == 2
+        assert "4 messages in a row could not be read" in cook.errors()
+    assert [len(service.lines()) for service in restaurant.services] == [1, 0]
+    assert committed(restaurant, "cook") >= 2
+
+
 def test_a_registry_that_has_forgotten_our_subject_is_waited_for(restaurant: Restaurant) -> None:
     """An id that it does not know is then no message's fault: no letter, and with the subject back, it goes on."""
     cook = start_cook(restaurant)
