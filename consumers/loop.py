@@ -38,7 +38,7 @@ from contract.errors import (
 )
 from contract.records import R
 from contract.subjects import Subject
-from runtime.clients import DENIED, broker_error, wait_until_available
+from runtime.clients import DENIED, broker_error, cluster_metadata, wait_until_available
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.telemetry import StatusLine
 from runtime.topics import Servers
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 REVOKE_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
+GONE_SECONDS = 5.0
 LOOK_BACK = 1_000
 
 
@@ -464,12 +465,21 @@ class _Loop(Generic[R]):
         where = f"{message.topic()} partition {message.partition()}"
         if error.code() in DENIED or error.fatal():
             raise KafkaException(error)
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._is_gone(message.topic() or ""):
             raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
             raise self._source.lost(message, self._resume)
         place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
         log.warning("%s goes on after an error of %s: %s", self._consumer.group, where, error.str(), extra=place)
+
+    def _is_gone(self, topic: str) -> bool:
+        """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""
+        deadline = time.monotonic() + GONE_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(GONE_SECONDS / 5)  # first of all: a deletion, too, is not known everywhere at once
+            if topic in cluster_metadata(self._source.client, self._consumer.settings).topics:
+                return False
+        return True
 
 
 def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:
