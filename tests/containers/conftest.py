@@ -21,6 +21,7 @@ from testcontainers.compose import DockerCompose
 from tests.restaurant import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
+OURS = ("register-schema", "cook", "manager", "board")  # servers say so much that these would not be heard
 LIMIT = 180.0  # seconds for a command, and for servers to be well again after a kill
 PORTS = (
     "ZOOKEEPER_HOST_PORT",
@@ -196,7 +197,12 @@ def start_containers(
             docker.start()
             yield Containers(docker, time.monotonic() - began)
         except subprocess.CalledProcessError as error:
-            pytest.fail(f"docker compose up: {error.stderr.decode()[-2000:]}\n{''.join(docker.get_logs())[-8000:]}")
+            said = [
+                error.stderr.decode()[-2000:],
+                "".join(docker.get_logs())[-4000:],
+                "".join(docker.get_logs(*OURS))[-8000:],
+            ]
+            pytest.fail("docker compose up: " + "\n".join(said))
         finally:
             # The waiter's volume goes only with the waiter's profile.
             run([*docker.docker_compose_command(), "--profile", "waiter", "down", "--volumes"])
