@@ -74,6 +74,9 @@ def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "cooperative-sticky",
         "allow.auto.create.topics": False,
+        # A broker that has just come up may not know our topic yet, and then the group has nothing to read until it is
+        # asked again: after five minutes by default.
+        "topic.metadata.refresh.interval.ms": 10_000,
         # A killed member's partitions are taken over within 15 s.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
