@@ -114,7 +114,7 @@ class _Guard:
             await send(message)
 
         if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])  # the server runs without lifespan and websockets
+            raise ValueError(f"{scope['type']} is not served")  # the server runs without lifespan and websockets
         answer = self._refusal(Request(scope)) or self._app
         await answer(scope, receive, send_guarded)
 
