@@ -257,14 +257,12 @@ class _Loop(Generic[R]):
         for source in self._sources:
             source.commit(self._mark)
 
-    def _take(self, source: Source, messages: Sequence[Message]) -> None:
-        good = [message for message in messages if message.error() is None]
-        for message in messages if len(good) < len(messages) else ():
-            if (error := message.error()) is not None:
-                self._judge(error, message)
-        if good:
-            self._metrics.has_consumed(len(good))
-            self._works.append(_Work(source, good))
+    def _take(self, source: Source, messages: list[Message]) -> None:
+        if any(map(Message.error, messages)):  # a glance at all of them, for there are seldom any
+            messages = [message for message in messages if self._is_message(message)]
+        if messages:
+            self._metrics.has_consumed(len(messages))
+            self._works.append(_Work(source, messages))
 
     def _work(self) -> None:
         try:
@@ -298,7 +296,7 @@ class _Loop(Generic[R]):
         messages: Sequence[Message] = work.messages
         work.next_offsets = ends_of(messages, len(work.source.ever_owned))
         plain = self._consumer.deserializer.plainly([one.value() for one in messages], self._consumer.context)
-        if not replayed and None not in plain:
+        if not replayed and all(plain):
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked in the line above
             self._letters_in_row = 0
         else:
@@ -460,8 +458,10 @@ class _Loop(Generic[R]):
         if not self._works:
             self._go_on()
 
-    def _judge(self, error: KafkaError, message: Message) -> None:
-        """End the loop for what only a person can mend; the client gets over everything else by itself."""
+    def _is_message(self, message: Message) -> bool:
+        """Tell a message from an error; for one that only a person can mend the loop ends."""
+        if (error := message.error()) is None:
+            return True
         where = f"{message.topic()} partition {message.partition()}"
         if error.code() in DENIED or error.fatal():
             raise KafkaException(error)
@@ -470,7 +470,9 @@ class _Loop(Generic[R]):
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
             raise self._source.lost(message, self._resume)
         place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        # The client gets over it by itself.
         log.warning("%s goes on after an error of %s: %s", self._consumer.group, where, error.str(), extra=place)
+        return False
 
     def _is_gone(self, topic: str) -> bool:
         """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""

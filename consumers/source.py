@@ -101,9 +101,9 @@ class Source:
         self.owned = set(starts)
         self.client.assign([TopicPartition(self.topic, *start) for start in starts.items()])
 
-    def receive(self, seconds: float = 0.0) -> Sequence[Message]:
+    def receive(self, seconds: float = 0.0) -> list[Message]:
         """Give all that is there; when nothing is, wait for the first that comes, not for a batch to fill."""
-        messages: Sequence[Message] = self.client.consume(self._batch, 0)
+        messages = self.client.consume(self._batch, 0)
         if not messages:
             message = self.client.poll(seconds)
             messages = [message] if message is not None else []

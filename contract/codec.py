@@ -76,7 +76,7 @@ class RecordSerializer(Serializer, Generic[R]):
         frame, known = self.frame(self._subject(ctx)), self.record
         with suppress(*NOT_PLAIN):
             values = [record.encode_fast(frame) for record in records if type(record) is known]
-            if None not in values and len(values) == len(records):
+            if all(values) and len(values) == len(records):
                 return values  # type: ignore[return-value]  # asked in the line above
         return [self(record, ctx) or b"" for record in records]
 

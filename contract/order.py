@@ -46,7 +46,10 @@ class OrderV1(Record, frozen=True):
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
@@ -54,7 +57,10 @@ class OrderV1(Record, frozen=True):
         number = data[end]
         at = end + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         table = number >> 1
         if number & 1 or not 1 <= table <= 2147483647:
             return None
@@ -67,7 +73,10 @@ class OrderV1(Record, frozen=True):
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
@@ -75,14 +84,20 @@ class OrderV1(Record, frozen=True):
         number = data[end]
         at = end + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         table = number >> 1
         if number & 1 or not 1 <= table <= 2147483647:
             return None
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         if number & 1:
             return None
@@ -130,7 +145,10 @@ class OrderV2(Record, frozen=True):
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
@@ -138,7 +156,10 @@ class OrderV2(Record, frozen=True):
         number = data[end]
         at = end + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         table = number >> 1
         if number & 1 or not 1 <= table <= 2147483647:
             return None
@@ -151,7 +172,10 @@ class OrderV2(Record, frozen=True):
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         pizza = data[at:end].decode()
         if number & 1 or not 1 <= len(pizza) <= 64:
@@ -159,14 +183,20 @@ class OrderV2(Record, frozen=True):
         number = data[end]
         at = end + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         table = number >> 1
         if number & 1 or not 1 <= table <= 2147483647:
             return None
         number = data[at]
         at = at + 1
         if number > 127:
-            number, at = read_varint(data, at - 1)
+            number += (data[at] << 7) - 128
+            at += 1
+            if number > 16383:
+                number, at = read_varint(data, at - 2)
         end = at + (number >> 1)
         order_id = data[at:end].decode()
         if number & 1 or not len(order_id) <= 64:

@@ -154,8 +154,12 @@ class _Field:
 
 
 def _number(at: str) -> list[str]:
-    return [f"number = data[{at}]", f"at = {at} + 1",
-            "if number > 127:", "    number, at = read_varint(data, at - 1)"]  # fmt: skip
+    """Read a varint, those of one and of two bytes on the spot: a call would take as long as the rest of the field."""
+    return [
+        f"number = data[{at}]", f"at = {at} + 1",
+        "if number > 127:", "    number += (data[at] << 7) - 128", "    at += 1",
+        "    if number > 16383:", "        number, at = read_varint(data, at - 2)",
+    ]  # fmt: skip
 
 
 def _outside(what: str, least: float | None, most: float | None) -> list[str]:

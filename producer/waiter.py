@@ -26,10 +26,10 @@ AnyOrder = OrderV1 | Order
 VERSIONS: dict[int, type[AnyOrder]] = {OrderV1.VERSION: OrderV1, Order.VERSION: Order}
 
 
-def create_producer(servers: Servers, version: int = Order.VERSION) -> RecordProducer[AnyOrder]:
+def create_producer(servers: Servers, version: int = Order.VERSION, *, bulk: bool = False) -> RecordProducer[AnyOrder]:
     """Make the waiter's producer, writing the given version of an order; waits for the servers, up to a limit."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
-    return RecordProducer(servers, subject, VERSIONS[version])
+    return RecordProducer(servers, subject, VERSIONS[version], bulk=bulk)
 
 
 def publish_order(producer: RecordProducer[AnyOrder], order: AnyOrder) -> Delivery:
@@ -69,7 +69,7 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
                 flags,
                 file,
                 subject,
-                lambda: create_producer(connect(), flags.schema_version),
+                lambda: create_producer(connect(), flags.schema_version, bulk=not flags.verbose),
                 settings.data_dir,
                 stop(),
             )

@@ -162,9 +162,10 @@ class ProducerMetrics:
 
     def tell(self, *totals: int) -> None:
         """Take how many were to be published, were acknowledged, and were given back, since the call began."""
+        # What is under way is librdkafka's own count, with events that are no records: never counted backwards.
         for counter, total, before in zip(self._counters, totals, self._told, strict=True):
-            counter.inc(total - before)
-        self._told = list(totals)
+            counter.inc(max(0, total - before))
+        self._told = [*map(max, totals, self._told)]
 
 
 _watched: list[ConsumerMetrics] = []

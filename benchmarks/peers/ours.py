@@ -26,7 +26,7 @@ CHUNK = 1_000  # as a file is read
 @contextmanager
 def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     """Publish from memory, limits checked."""
-    producer = create_producer(connect(_settings(job)))
+    producer = create_producer(connect(_settings(job)), bulk=True)
 
     def send(orders: Sequence[AnyOrder]) -> int:
         return producer.publish_all((orders[n : n + CHUNK] for n in range(0, len(orders), CHUNK)), _fail)
