@@ -75,6 +75,7 @@ stack-secure-down: .venv/runtime
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m compileall -q contract runtime producer consumers # as pip does with all that it copies
 	@touch $@
 
 .venv/dev: .venv/runtime requirements/dev.txt

@@ -110,19 +110,27 @@ def ledger(bench: Bench) -> None:
 
 
 def latency(bench: Bench) -> None:
-    """One order's way at 100 orders/s, and at half of what the waiter's producer can do."""
-    most = bench.median(f"publish/{OURS}") or 500_000
-    for name, rate, seconds in (("100", 100, 10), ("half", int(most / 2), 3)):
-        for peer in bench.turns([READY, OURS]):
-            with bench.kitchen.place() as place:
-                job = place.job(rate * seconds, 2 * rate, rate)
-                receiver = place.start_peer(peer, "latency_receive", job)
-                place.wait_for_members("manager" if peer == OURS else job.group, 1, receiver)
-                place.start_peer(peer, "latency_send", job).wait()
-                receiver.wait()
-                result = place.results("latency_receive")
-                bench.add(f"latency-{name}/{peer}/median", result["median"])
-                bench.add(f"latency-{name}/{peer}/p99", result["p99"])
+    """One order's way at 100 orders/s, and at half of the most that both ways can do from end to end."""
+    both = (READY, OURS)
+    for peer in bench.turns(both):
+        bench.add(f"latency-most/{peer}", _latencies(bench, peer, bench.orders, bench.warm_up)["rate"])
+    half = int(min(bench.median(f"latency-most/{peer}") or 0 for peer in both) / 2)
+    for name, rate, seconds in (("100", 100, 10), ("half", half, 3)):
+        for peer in bench.turns(both):
+            result = _latencies(bench, peer, rate * seconds, 2 * rate, rate)
+            bench.add(f"latency-{name}/{peer}/median", result["median"])
+            bench.add(f"latency-{name}/{peer}/p99", result["p99"])
+
+
+def _latencies(bench: Bench, peer: str, orders: int, warm_up: int, rate: int = 0) -> dict[str, float]:
+    """Send orders at a rate, as fast as it goes for 0, to a receiver that is there already."""
+    with bench.kitchen.place() as place:
+        job = place.job(orders, warm_up, rate)
+        receiver = place.start_peer(peer, "latency_receive", job)
+        place.wait_for_members("manager" if peer == OURS else job.group, 1, receiver)
+        place.start_peer(peer, "latency_send", job).wait()
+        receiver.wait()
+        return place.results("latency_receive")
 
 
 def one(bench: Bench) -> None:

@@ -250,19 +250,16 @@ class _Loop(Generic[R]):
     def turn(self) -> None:
         """Take what has come; do the work in hand, if it is time; commit what is done."""
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
-        self._take(self._source, self._source.receive(POLL_SECONDS))
-        self._take(self._consumer.replays, self._consumer.replays.receive())
-        if self._works and time.monotonic() >= self._retry_at:
-            self._work()
-        for source in self._sources:
+        for source, seconds in ((self._source, POLL_SECONDS), (self._consumer.replays, 0.0)):
+            messages = source.receive(seconds)
+            if any(map(Message.error, messages)):  # a glance at all of them, for there are seldom any
+                messages = [message for message in messages if self._is_message(message)]
+            if messages:
+                self._works.append(_Work(source, messages))
+            if self._works and time.monotonic() >= self._retry_at:
+                self._work()
             source.commit(self._mark)
-
-    def _take(self, source: Source, messages: list[Message]) -> None:
-        if any(map(Message.error, messages)):  # a glance at all of them, for there are seldom any
-            messages = [message for message in messages if self._is_message(message)]
-        if messages:
-            self._metrics.has_consumed(len(messages))
-            self._works.append(_Work(source, messages))
+            self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
 
     def _work(self) -> None:
         try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -24,16 +25,17 @@ _FRAME = struct.Struct(">bI")
 _MAGIC = 0
 NOT_PLAIN = (ValueError, IndexError, OverflowError, struct.error)
 """What a generated encoder or decoder may raise for values and bytes that fastavro is to judge."""
+_NOT_PLAINLY = (*NOT_PLAIN, KeyError, TypeError)  # nor a frame that is not known yet, nor no value at all
 # Confluent's newer framing keeps the id in a header of one of these names and leaves the value unframed.
 _ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
-    """A schema that messages of a subject were written with, and the fast way to read them; fastavro is the other."""
+class _Writers:
+    """By the frame of its messages, each writer of a subject: its schema, and the fast way to read what it wrote."""
 
-    text: str
-    decode_fast: Callable[[bytes, int], Any]
+    texts: dict[bytes, str] = field(default_factory=dict)
+    decoders: dict[bytes, Callable[[bytes, int], Any]] = field(default_factory=dict)
 
 
 class _SubjectOf:
@@ -74,10 +76,12 @@ class RecordSerializer(Serializer, Generic[R]):
     def serialize_all(self, records: Sequence[R], ctx: SerializationContext) -> list[bytes]:
         """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
         frame, known = self.frame(self._subject(ctx)), self.record
-        with suppress(*NOT_PLAIN):
+        try:
             values = [record.encode_fast(frame) for record in records if type(record) is known]
-            if all(values) and len(values) == len(records):
-                return values  # type: ignore[return-value]  # asked in the line above
+        except NOT_PLAIN:
+            values = []
+        if all(values) and len(values) == len(records):
+            return values  # type: ignore[return-value]  # asked in the line above
         return [self(record, ctx) or b"" for record in records]
 
     def frame(self, subject: str) -> bytes:
@@ -96,7 +100,7 @@ class RecordDeserializer(Deserializer, Generic[R]):
         self.record = record
         self._registry = registry
         self._subject = _SubjectOf()
-        self._writers: dict[str, dict[bytes, _Writer]] = {}
+        self._writers = defaultdict[str, _Writers](_Writers)
 
     def __call__(self, data: bytes | None, ctx: SerializationContext | None = None) -> R:
         """Give the record in a message's bytes.
@@ -109,13 +113,16 @@ class RecordDeserializer(Deserializer, Generic[R]):
         if ctx is not None and ctx.headers and _has_id_header(ctx.headers):
             raise Unreadable(Reason.ID_IN_HEADERS, "its schema id is in the headers, this reader wants it in the value")
         subject = self._subject(ctx)
-        writer = self._writers.get(subject, {}).get(data[: _FRAME.size]) or self._writer_of(data, subject)
-        if (record := self._read_fast(writer, data)) is not None:
+        writers, frame = self._writers[subject], data[: _FRAME.size]
+        if frame not in writers.texts:
+            self._meet_writer(data, subject)
+        record: R | None = _read_fast(writers, data)
+        if record is not None:
             return record
         from contract import binary  # noqa: PLC0415 - few messages need it
 
         try:
-            return binary.decode(data, self.record, writer.text, start=_FRAME.size)
+            return binary.decode(data, self.record, writers.texts[frame], start=_FRAME.size)
         except Unreadable as error:
             error.schema_id = schema_id_of(data)
             raise
@@ -125,40 +132,32 @@ class RecordDeserializer(Deserializer, Generic[R]):
 
         Does not look at headers: bytes that begin with a known frame and are valid to the last one are what they say.
         """
-        writers = self._writers.get(self._subject(ctx), {})
-        decoders = {frame: writer.decode_fast for frame, writer in writers.items()}
-        with suppress(*NOT_PLAIN, KeyError, TypeError):  # no such frame, no value: few batches have any
+        writers = self._writers[self._subject(ctx)]
+        decoders = writers.decoders
+        try:
             return [decoders[data[:5]](data, 5) for data in values]  # type: ignore[index,arg-type]
-        return [
-            None if data is None or (writer := writers.get(data[:5])) is None else self._read_fast(writer, data)
-            for data in values
-        ]
+        except _NOT_PLAINLY:  # few batches hold any such message
+            return [_read_fast(writers, data) for data in values]
 
-    def _read_fast(self, writer: _Writer, data: bytes) -> R | None:
-        with suppress(*NOT_PLAIN):
-            record: R | None = writer.decode_fast(data, _FRAME.size)
-            return record
-        return None
-
-    def _writer_of(self, data: bytes, subject: str) -> _Writer:
+    def _meet_writer(self, data: bytes, subject: str) -> None:
         """Find the writer that a message's frame names, and remember it."""
         if len(data) < _FRAME.size:
             raise Unreadable(Reason.TOO_SHORT, f"it has {len(data)} bytes, magic byte and schema id need {_FRAME.size}")
         magic, schema_id = _FRAME.unpack_from(data)
         if magic != _MAGIC:
             raise Unreadable(Reason.NOT_FRAMED, f"its first byte is {magic & 0xFF:#04x}, not the magic byte 0")
-        writer = self._writer(subject, schema_id)
-        self._writers.setdefault(subject, {})[data[: _FRAME.size]] = writer
-        return writer
+        text = self._schema(subject, schema_id)
+        schema, frame = _values(text), data[: _FRAME.size]
+        fast = (read for known, read in self.record.DECODERS.items() if _values(known) == schema)
+        self._writers[subject].texts[frame] = text
+        self._writers[subject].decoders[frame] = next(fast, _no_fast_way)
 
-    def _writer(self, subject: str, schema_id: int) -> _Writer:
+    def _schema(self, subject: str, schema_id: int) -> str:
         """Fetch the schema behind an id, which counts only when it is one of this subject's."""
         text = lookups.schema_text(self._registry, schema_id)
         known = lookups.lookup(self._registry, subject, text) if text is not None else None
         if known is not None and text is not None and known.id == schema_id:
-            schema = _values(text)
-            fast = (read for known, read in self.record.DECODERS.items() if _values(known) == schema)
-            return _Writer(text, next(fast, _no_fast_way))
+            return text
         # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
         # answer what it once was told.
         self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
@@ -190,6 +189,13 @@ def subject_of(ctx: SerializationContext | None) -> str:
     if ctx is None:
         raise TypeError("a SerializationContext is needed: its topic names the subject")
     return f"{ctx.topic}-{ctx.field}"
+
+
+def _read_fast(writers: _Writers, data: bytes | None) -> Any:
+    try:
+        return writers.decoders[data[: _FRAME.size]](data, _FRAME.size)  # type: ignore[index,arg-type]
+    except _NOT_PLAINLY:
+        return None
 
 
 def _no_fast_way(_data: bytes, _start: int) -> None:

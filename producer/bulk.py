@@ -96,9 +96,9 @@ class _Named(Generic[R]):
         for numbers, records in self.file.chunks():
             if field_name is not None and records and hasattr(records[0], field_name):
                 self._check(field_name, records[0], numbers[-1])
-                given = attrgetter(field_name)
-                for number, record in zip(numbers, records, strict=True):
-                    if not given(record):
+                given = [*map(attrgetter(field_name), records)]
+                for number, record, identity in zip(numbers, records, given, strict=True) if not all(given) else ():
+                    if not identity:
                         # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
                         force_setattr(record, field_name, f"{self.batch}:{str(number).zfill(10)}")
             yield records

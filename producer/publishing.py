@@ -24,9 +24,6 @@ from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
 
-FEW = 100
-FLUSH_SECONDS = 0.001
-
 DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
@@ -54,20 +51,18 @@ class RecordProducer(Generic[R]):
         self._context = SerializationContext(self.topic, MessageField.VALUE)
         self._key = None if subject.key is None else attrgetter(subject.key)
         # Made first: it connects in the background while the registry is asked.
-        # A third of the time in bulk would be spent on the reports of what went well.
-        properties = producer_properties(servers.settings) | {"delivery.report.only.error": bulk}
-        self._producer = make_client(Producer, properties)
+        self._producer = make_client(Producer, producer_properties(servers.settings, bulk=bulk))
         frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
         schema_id, version = schema_id_of(frame), record.VERSION
         extra = {"topic": self.topic, "schema_id": schema_id}
         log.info("publishing to %s with version %d (schema id %d)", self.topic, version, schema_id, extra=extra)
-        self._metrics = None
+        self._tell_metrics: Callable[[str], Callable[..., None]] = lambda _topic: lambda *_totals: None
         if servers.settings.metrics_port is not None:
             from runtime import metrics  # noqa: PLC0415 - a lone record need not wait for the import
 
             metrics.serve(servers.settings)
             metrics.SCHEMA.labels("producer", subject.name, str(version), str(schema_id)).set(1)
-            self._metrics = metrics.ProducerMetrics
+            self._tell_metrics = lambda topic: metrics.ProducerMetrics(topic).tell
         # By this client, not by one that would have to connect first: an idempotent producer without a connection would
         # wait half a second for its producer id.
         metadata = wait_until_available(lambda: cluster_metadata(self._producer, servers.settings), servers.settings)
@@ -104,7 +99,7 @@ class RecordProducer(Generic[R]):
             raise ValueError("a producer for bulk does not say where a record is")
         published, failed = 0, 0
         failure = ""
-        tell = self._metrics(self.topic).tell if self._metrics else None
+        tell = self._tell_metrics(self.topic)
 
         def fail(value: bytes | None, error: KafkaError) -> None:
             nonlocal failure, failed
@@ -126,12 +121,10 @@ class RecordProducer(Generic[R]):
                 for record in chunk[len(chunk) - len(waiting) :]:
                     on_failure(record, failure or "stopped before it was sent")
                 published, failed = published + len(chunk), failed + len(waiting)
-                if tell:
-                    tell(published, published - failed - len(self._producer), failed)
+                tell(published, published - failed - len(self._producer), failed)
         finally:
             self._flush(stop)
-        if tell:
-            tell(published, published - failed, failed)
+        tell(published, published - failed, failed)
         # librdkafka has reported on every record, or _flush has raised: what has not failed is acknowledged.
         return published - failed
 
@@ -143,8 +136,7 @@ class RecordProducer(Generic[R]):
     ) -> list[dict[str, Any]]:
         """Queue messages and give those for which there was no room: librdkafka refuses a suffix, so order is kept."""
         if self._producer.produce_batch(self.topic, messages, on_delivery=on_report) == len(messages):
-            # linger.ms is for many: a few records by themselves wait for no company, which is what flush is for.
-            self._producer.poll(0) if len(self._producer) > FEW else self._producer.flush(FLUSH_SECONDS)
+            self._producer.poll(0)
             return []
         refused = [(message, message.pop("_error")) for message in messages if "_error" in message]
         waiting = [message for message, error in refused if error.code() == KafkaError._QUEUE_FULL]  # noqa: SLF001

@@ -126,28 +126,36 @@ class Latencies:
     def __init__(self, job: Job) -> None:
         self._skipped, self._wanted = job.warm_up, job.orders
         self._all: list[int] = []
+        self._first = 0
 
     def add(self, identities: Sequence[str | bytes]) -> bool:
         """Note the orders that have come; True when all have."""
         now = time.monotonic_ns()
+        self._first = self._first or int(identities[0])
         self._all += [now - int(identity) for identity in identities]
         if len(self._all) < self._skipped + self._wanted:
             return False
         kept = sorted(self._all[self._skipped :])
         p99 = kept[int(len(kept) * 0.99)]
-        report(median=statistics.median(kept) / 1e6, p99=p99 / 1e6)
+        seconds = (now - self._first) / 1e9
+        report(median=statistics.median(kept) / 1e6, p99=p99 / 1e6, rate=len(self._all) / seconds)
         return True
 
 
+MOST_AT_ONCE = 1_000
+
+
 def paced(job: Job) -> Iterator[int]:
-    """Give how many orders are due, and wait in between, until all of a job's have been."""
+    """Give how many orders are due, and wait in between, until all of a job's have been; at rate 0, all are due."""
     begin, given, total = time.perf_counter(), 0, job.warm_up + job.orders
     while given < total:
-        due = min(total, int((time.perf_counter() - begin) * job.rate) + 1)
-        if due > given:
-            yield due - given
-            given = due
-        time.sleep(max(0.0, min(begin + given / job.rate - time.perf_counter(), 1.0)) or 0.001)
+        due = min(total, int((time.perf_counter() - begin) * job.rate) + 1) if job.rate else total
+        while given < due:
+            count = min(due - given, MOST_AT_ONCE)
+            yield count
+            given += count
+        if job.rate:
+            time.sleep(max(0.0, min(begin + given / job.rate - time.perf_counter(), 1.0)) or 0.001)
 
 
 def stamp() -> str:

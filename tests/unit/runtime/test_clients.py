@@ -31,7 +31,10 @@ class TestProperties:
         assert properties["enable.idempotence"] is True
         assert properties["partitioner"] == "murmur2_random"
         assert properties["delivery.timeout.ms"] == 12_500
-        assert properties["linger.ms"] == 1
+        assert properties["linger.ms"] == 0
+        assert properties["delivery.report.only.error"] is False
+        in_bulk = producer_properties(Settings(delivery_timeout=12.5), bulk=True)
+        assert in_bulk == properties | {"linger.ms": 1, "delivery.report.only.error": True}
 
     def test_the_consumers(self) -> None:
         properties = consumer_properties(Settings(), "cook")
