@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
 
 from consumers.batches import Batch
@@ -18,13 +18,14 @@ from runtime.topics import Servers, connect
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `cook`, until SIGTERM or Ctrl-C."""
     parser = create_parser("cook", __doc__ or "", "cook")
-    return run_command(parser, lambda _, settings: run(connect(settings), stop_on_signals()), arguments)
+    return run_command(parser, lambda _, settings: run(connect(settings), stop_on_signals), arguments)
 
 
-def run(servers: Servers, stop: Event) -> int:
-    """Prepare orders until `stop` is set."""
+def run(servers: Servers, stop: Callable[[], Event]) -> int:
+    """Prepare orders until the event is set that `stop` gives once all is ready."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
-    consume_messages(create_consumer(servers, subject, OrderV1, "cook"), prepare, stop, status=not sys.stdout.isatty())
+    consumer = create_consumer(servers, subject, OrderV1, "cook")
+    consume_messages(consumer, prepare, stop(), status=not sys.stdout.isatty())
     return OK
 
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from consumers.letters import DeadLetters, Letter, headers_of, hexdump, read_letters, replay_letters
+from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
 from contract.errors import PipelineError, Reason, SettingError, TopicError
 from contract.lookups import schema_text
@@ -48,7 +48,7 @@ def run(flags: Namespace, settings: Settings) -> int:
 
 
 def _list(_flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
-    topic = DeadLetters(settings, subject, group).topic
+    topic = subject.dead_letters(group)
     try:
         counts = Counter(letter.reason for letter in read_letters(settings, topic))
     except TopicError:
@@ -60,7 +60,7 @@ def _list(_flags: Namespace, settings: Settings, subject: Subject, group: str) -
 
 
 def _show(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
-    topic = DeadLetters(settings, subject, group).topic
+    topic = subject.dead_letters(group)
     for letter in read_letters(settings, topic):
         if letter.offset == flags.offset:
             _print_letter(letter, settings, subject.version(subject.readers[group]).text)
@@ -70,9 +70,9 @@ def _show(flags: Namespace, settings: Settings, subject: Subject, group: str) ->
 
 
 def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
-    letters = DeadLetters(settings, subject, group)
-    count = replay_letters(settings, _chosen(flags, read_letters(settings, letters.topic)), letters.replays)
-    print(f"{count} letters replayed to {letters.replays}, which {group} alone reads")
+    replays = subject.replays(group)
+    count = replay_letters(settings, _chosen(flags, read_letters(settings, subject.dead_letters(group))), replays)
+    print(f"{count} letters replayed to {replays}, which {group} alone reads")
     return OK if count else FAILED
 
 

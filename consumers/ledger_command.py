@@ -6,7 +6,6 @@ import csv
 import os
 import sqlite3
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.ledger import lock_directory, refuse_newer
-from consumers.letters import DeadLetters, read_letters
-from consumers.source import BATCH
-from contract.access import ONLOOKERS
-from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError, Unavailable
+from consumers.letters import read_letters
+from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
-from runtime.clients import broker_error, cluster_metadata, common_properties, make_client
+from runtime.clients import cluster_metadata
 from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
 
 
@@ -122,7 +120,7 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
     """Leave this ledger's mark beside the group's offsets, which stay as they are."""
     if flags.group not in _groups(settings, books):
         raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
-    with _client(settings, flags.group) as client:
+    with reading_client(settings, flags.group) as client:
         committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         marked = [
             TopicPartition(one.topic, one.partition, one.offset, metadata=books.id)
@@ -144,9 +142,9 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
     letters = set(_letters(settings, books))
     missing = 0
-    with _client(settings, ONLOOKERS) as client:
+    with reading_client(settings) as client:
         for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
-            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition), end):
+            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition, 0), end):
                 for offset in sorted(offsets - _known(books, partition, offsets)):
                     if (partition, offset) not in letters:
                         missing += 1
@@ -169,12 +167,12 @@ def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
 def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
     """Give the places of the dead letters of whoever records in this ledger: its mark is in their offsets."""
     for group, subject in _groups(settings, books).items():
-        with _client(settings, group) as client:
+        with reading_client(settings, group) as client:
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         if books.id not in {one.metadata for one in committed}:
             continue
         try:
-            for letter in read_letters(settings, DeadLetters(settings, subject, group).topic):
+            for letter in read_letters(settings, subject.dead_letters(group)):
                 yield letter.partition, letter.original_offset
         except TopicError:
             continue  # somebody has removed the topic, and its letters
@@ -182,33 +180,11 @@ def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
 
 def _offsets(client: Consumer, settings: Settings, place: TopicPartition, end: int) -> Iterator[set[int]]:
     """Give the offsets that a partition really has below `end`, some at a time."""
-    first, last = client.get_watermark_offsets(place, timeout=settings.request_timeout)
-    end = min(end, last)
-    client.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING)])
-    deadline = time.monotonic() + settings.request_timeout
-    while first < end:
-        messages = [message for message in client.consume(BATCH, 0.2) if message.error() is None]
-        offsets = {message.offset() or 0 for message in messages}
-        if offsets:
-            first, deadline = max(offsets) + 1, time.monotonic() + settings.request_timeout
-            if below := {offset for offset in offsets if offset < end}:
-                yield below
-        elif client.position([place])[0].offset >= end:
-            return  # what is left are a transaction's markers
-        elif time.monotonic() > deadline:
-            raise Unavailable(f"the broker does not answer, reading {place.topic} at offset {first}")
-
-
-@contextmanager
-def _client(settings: Settings, group: str) -> Iterator[Consumer]:
-    properties = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    client = make_client(Consumer, common_properties(settings) | properties)
-    try:
-        yield client
-    except KafkaException as error:
-        raise broker_error(error, "asking about the ledger's topic") from None
-    finally:
-        client.close()
+    for messages in read_to_end(client, settings, place):
+        if below := {offset for one in messages if (offset := one.offset() or 0) < end}:
+            yield below
+        else:
+            return
 
 
 def _partitions(client: Consumer, settings: Settings, books: _Books) -> list[TopicPartition]:

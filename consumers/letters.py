@@ -5,24 +5,34 @@ A letter is the message unchanged, key, value and headers, with further headers:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.access import ONLOOKERS, Permission
-from contract.errors import Reason, TopicError, Unavailable, Unreadable
+from contract.access import Permission
+from contract.errors import PipelineError, Reason, TopicError, Unavailable, Unreadable
 from contract.subjects import Subject
 from runtime.acls import require
-from runtime.clients import DENIED, broker_error, cluster_metadata, common_properties, make_client, producer_properties
+from runtime.clients import (
+    DENIED,
+    broker_error,
+    cluster_metadata,
+    common_properties,
+    kafka_error,
+    make_client,
+    producer_properties,
+)
+from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
-from runtime.topics import LARGEST_KEPT
 
 Headers: TypeAlias = list[tuple[str, bytes | str | None]]
+
+LARGEST_READ = 100_000_000
+"""Bytes of the largest message that a consumer takes, uncompressed: librdkafka's receive.message.max.bytes."""
 
 _LETTER = "dead-letter."
 _REPLAY = "replay."
@@ -30,11 +40,11 @@ _PLACE = ("topic", "partition", "offset", "timestamp")
 
 
 class DeadLetters:
-    """Writes one consumer's dead letters, and names the topic of its replays; both topics must exist."""
+    """Writes one consumer's dead letters; their topic must exist."""
 
     def __init__(self, settings: Settings, subject: Subject, group: str) -> None:
-        self.topic = subject.dead_letters(group)
-        self.replays = subject.replays(group)
+        self._topic = subject.dead_letters(group)
+        self._replays = subject.replays(group)
         self._group = group
         self._settings = settings
         self._publisher: _Publisher | None = None
@@ -52,17 +62,13 @@ class DeadLetters:
             headers: Headers = []
             with suppress(Unreadable):  # its headers are lost to any client of this kind; the rest of it is kept
                 headers += headers_of(message)
-            publisher.send(self.topic, message.key(), message.value(), [*headers, *self._why(message, unreadable)])
-        publisher.finish(self.topic)
+            publisher.send(self._topic, message.key(), message.value(), [*headers, *self._why(message, unreadable)])
+        publisher.finish(self._topic)
         self._publisher = publisher
-
-    def close(self) -> None:
-        """Let go of the connection; every letter has been acknowledged or reported."""
-        self._publisher = None
 
     def _why(self, message: Message, unreadable: Unreadable) -> Headers:
         place: tuple[object, ...] = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
-        if message.topic() == self.replays:
+        if message.topic() == self._replays:
             place = _read_place(message, _REPLAY) or place
         told = {
             **dict(zip(_PLACE, place, strict=True)),
@@ -93,35 +99,14 @@ def read_letters(settings: Settings, topic: str, start: int = 0) -> Iterator[Let
 
     Raises Unavailable when the broker stops answering, TopicError when there is no such topic.
     """
-    properties = {"group.id": ONLOOKERS, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    client = make_client(Consumer, common_properties(settings) | properties)
-    place = TopicPartition(topic, 0)
-    try:
+    with reading_client(settings) as client:
         if topic not in cluster_metadata(client, settings).topics:
             # Or it is there, and not to be seen by us.
             may_read = Permission("READ", "topic", topic)
             require([may_read], make_client(AdminClient, common_properties(settings)), settings)
             raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts")
-        first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
-        first = max(first, start)
-        client.assign([TopicPartition(topic, 0, first)])
-        deadline = time.monotonic() + settings.request_timeout
-        while first < end:
-            message = client.poll(0.1)
-            if message is not None and (error := message.error()) is not None:
-                raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
-            if message is not None:
-                first = (message.offset() or 0) + 1
-                deadline = time.monotonic() + settings.request_timeout
-                yield _letter(message)
-            elif client.position([place])[0].offset >= end:
-                return  # what is left was a transaction's marker
-            elif time.monotonic() > deadline:
-                raise Unavailable(f"the broker does not answer, reading {topic} at offset {first}")
-    except KafkaException as error:
-        raise broker_error(error, f"reading {topic}") from None
-    finally:
-        client.close()
+        for messages in read_to_end(client, settings, TopicPartition(topic, 0, start)):
+            yield from map(_letter, messages)
 
 
 def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) -> int:
@@ -163,49 +148,52 @@ class _Publisher:
     """Publishes a few messages with headers, and tells whether all were acknowledged."""
 
     def __init__(self, settings: Settings) -> None:
-        properties = producer_properties(settings) | {"message.max.bytes": LARGEST_KEPT}
-        self._producer = make_client(Producer, properties)
+        # A broker's limit is for what is compressed, ours for what is not: what came in must go out again.
+        size = {"message.max.bytes": LARGEST_READ, "queue.buffering.max.kbytes": 2 * LARGEST_READ // 1024}
+        self._producer = make_client(Producer, producer_properties(settings) | size | {"compression.type": "gzip"})
         self._limit = settings.delivery_timeout + 5
         self._failure: KafkaError | None = None
 
     def send(self, topic: str, key: bytes | str | None, value: bytes | None, headers: Headers) -> None:
         while self._failure is None:
-            try:
-                with _fatal_errors(topic):
+            with _told(topic):
+                try:
                     self._producer.produce(topic, value, key, 0, headers=headers, on_delivery=self._report)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+                except BufferError:
+                    self._producer.poll(0.1)
+                else:
+                    return
 
     def finish(self, topic: str) -> None:
-        with _fatal_errors(topic):
+        with _told(topic):
             left = self._producer.flush(self._limit)
-        failure, self._failure = self._failure, None
-        if failure is None and not left:
-            return
-        if failure is None or failure.retriable() or failure.code() in _PASSING:
-            why = failure.str() if failure else f"{left} messages are not acknowledged"
-            raise Unavailable(f"{topic} cannot be written now: {why}")
-        if failure.code() in DENIED:
-            raise broker_error(KafkaException(failure), f"writing {topic}")
-        raise TopicError(f"{topic} cannot be written: {failure.str()}")
+        if self._failure is not None:
+            raise _error_of(topic, self._failure)
+        if left:
+            raise Unavailable(f"{topic} cannot be written now: {left} messages are not acknowledged")
 
     def _report(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = error or self._failure
 
 
 @contextmanager
-def _fatal_errors(topic: str) -> Iterator[None]:
-    """Tell what ends a producer for good, such as a permission that was taken away; raises Forbidden or Unavailable."""
+def _told(topic: str) -> Iterator[None]:
+    """Turn what a producer raises into this project's errors."""
     try:
         yield
     except (KafkaException, SystemError) as error:
-        # A callback that is on its way when the client raises hides what it raises.
-        cause = error.__cause__ if isinstance(error, SystemError) else error
-        if not isinstance(cause, KafkaException):
+        failure = kafka_error(error)
+        if failure is None:
             raise
-        raise broker_error(cause, f"writing {topic}") from None
+        raise _error_of(topic, failure) from None
+
+
+def _error_of(topic: str, failure: KafkaError) -> PipelineError:
+    if failure.retriable() or failure.code() in _PASSING:
+        return Unavailable(f"{topic} cannot be written now: {failure.str()}")
+    if failure.code() in DENIED:
+        return broker_error(KafkaException(failure), f"writing {topic}")
+    return TopicError(f"{topic} cannot be written: {failure.str()}")
 
 
 _PASSING = frozenset(
@@ -229,9 +217,12 @@ def _read_place(message: Message, prefix: str) -> tuple[str, int, int, int] | No
     told = {name: _text(value) for name, value in headers_of(message)}
     try:
         partition, offset, timestamp = (int(told[f"{prefix}{name}"]) for name in _PLACE[1:])
-        return told[f"{prefix}topic"], partition, offset, timestamp
+        topic = told[f"{prefix}topic"]
     except (KeyError, ValueError):
         return None
+    # A timestamp of -1 says that there is none; no broker counts beyond 63 bits.
+    fit = 0 <= partition < 2**31 and 0 <= offset < 2**63 and -1 <= timestamp < 2**63
+    return (topic, partition, offset, timestamp) if fit else None
 
 
 def headers_of(message: Message) -> Headers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
 
 from consumers.cook import sentence
@@ -19,16 +19,16 @@ from runtime.topics import Servers, connect
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `manager`, until SIGTERM or Ctrl-C."""
     parser = create_parser("manager", __doc__ or "", "DATA_DIR=data manager")
-    return run_command(parser, lambda _, settings: run(connect(settings), stop_on_signals()), arguments)
+    return run_command(parser, lambda _, settings: run(connect(settings), stop_on_signals), arguments)
 
 
-def run(servers: Servers, stop: Event) -> int:
-    """Record orders until `stop` is set."""
+def run(servers: Servers, stop: Callable[[], Event]) -> int:
+    """Record orders until the event is set that `stop` gives once all is ready."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
     # A transaction waits for the disk, whatever is in it: many orders at once where there are many.
     consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error", batch=10_000)
     with open_ledger(servers, subject, consumer) as ledger:
-        consume_messages(consumer, ledger.record, stop, ledger.resume, mark=ledger.id)
+        consume_messages(consumer, ledger.record, stop(), ledger.resume, mark=ledger.id)
     return OK
 
 

@@ -10,15 +10,15 @@ from typing import Literal, TypeAlias
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.errors import LedgerError, TopicError
-from runtime.clients import broker_error, cluster_metadata, consumer_properties, make_client
+from runtime.clients import broker_error, consumer_properties, make_client
+from runtime.groups import BATCH, topic_ends
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
 from runtime.telemetry import Thinning
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-"""Messages that one poll gives at most: with more of them in hand each one costs more, by the processor's cache."""
+POLL_SECONDS = 0.1
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
@@ -41,8 +41,11 @@ class Source:
         lost_offset: LostOffset = "earliest",
         batch: int = BATCH,
         on_statistics: Callable[[str], None] | None = None,
+        *,
+        is_replays: bool = False,
     ) -> None:
         self.group = group
+        self.is_replays = is_replays
         self._batch = batch
         self.topic = topic
         self.handled: dict[int, int] = {}
@@ -91,13 +94,9 @@ class Source:
 
     def read_alone(self, resume: Resume, look_back: int) -> None:
         """Read every partition without the group, from where `resume` says or `look_back` messages before the end."""
-        topic = cluster_metadata(self.client, self._settings).topics.get(self.topic)
-        if topic is None or not topic.partitions:
-            raise TopicError(f"there is no topic {self.topic} yet; whoever publishes to it first makes it")
-        starts = dict(resume(topic.partitions))
-        for number in topic.partitions.keys() - starts.keys():
-            first, end = self.client.get_watermark_offsets(TopicPartition(self.topic, number), timeout=self._timeout)
-            starts[number] = max(first, end - look_back)
+        ends = topic_ends(self.client, self._settings, self.topic)
+        known = resume(ends)
+        starts = {number: known.get(number, max(first, end - look_back)) for number, (first, end) in ends.items()}
         self.owned = set(starts)
         self.client.assign([TopicPartition(self.topic, *start) for start in starts.items()])
 
@@ -180,11 +179,17 @@ class Source:
 
     def pause(self) -> None:
         """Fetch nothing, and stay in the group."""
-        self.client.pause(self.client.assignment())
+        if self.owned:
+            self.client.pause(self.client.assignment())
 
     def resume(self) -> None:
         """Fetch again."""
-        self.client.resume(self.client.assignment())
+        if self.owned:  # who has none may have left the group
+            self.client.resume(self.client.assignment())
+
+    def close(self) -> None:
+        """Leave the group, by on_revoke, and let go of the connection."""
+        self.client.close()
 
     def _on_commit(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> None:
         self._committing = False

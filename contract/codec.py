@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ from contract import lookups
 from contract.errors import Reason, Refused, Unreadable
 from contract.records import R
 
+ASK_AGAIN_SECONDS = 1.0
+"""How long an id that is no good counts as no good: many messages of it are not to be many questions."""
 _FRAME = struct.Struct(">bI")
 _MAGIC = 0
 NOT_PLAIN = (ValueError, IndexError, OverflowError, struct.error)
@@ -42,15 +45,14 @@ class _SubjectOf:
     """Names the subject of a context, and remembers it: putting the name together takes as long as an encoding."""
 
     def __init__(self) -> None:
-        self._topic: object = None
-        self._field: object = None
-        self._subject = ""
+        self._last: tuple[object, object, str] = (None, None, "")
 
     def __call__(self, ctx: SerializationContext | None) -> str:
-        if ctx is None or ctx.topic is not self._topic or ctx.field is not self._field:
-            self._subject = subject_of(ctx)
-            self._topic, self._field = (ctx.topic, ctx.field) if ctx is not None else (None, None)
-        return self._subject
+        topic, kind, subject = self._last  # at once, for another thread may replace it
+        if ctx is None or ctx.topic is not topic or ctx.field is not kind:
+            subject = subject_of(ctx)
+            self._last = (ctx.topic, ctx.field, subject) if ctx is not None else self._last
+        return subject
 
 
 class RecordSerializer(Serializer, Generic[R]):
@@ -101,6 +103,8 @@ class RecordDeserializer(Deserializer, Generic[R]):
         self._registry = registry
         self._subject = _SubjectOf()
         self._writers = defaultdict[str, _Writers](_Writers)
+        self._refused: dict[tuple[str, int], Unreadable] = {}
+        self._ask_again_at = 0.0
 
     def __call__(self, data: bytes | None, ctx: SerializationContext | None = None) -> R:
         """Give the record in a message's bytes.
@@ -154,19 +158,25 @@ class RecordDeserializer(Deserializer, Generic[R]):
 
     def _schema(self, subject: str, schema_id: int) -> str:
         """Fetch the schema behind an id, which counts only when it is one of this subject's."""
+        if time.monotonic() >= self._ask_again_at:
+            self._refused.clear()
+        if refused := self._refused.get((subject, schema_id)):
+            raise Unreadable(refused.reason, str(refused), schema_id)
         text = lookups.schema_text(self._registry, schema_id)
         known = lookups.lookup(self._registry, subject, text) if text is not None else None
         if known is not None and text is not None and known.id == schema_id:
             return text
-        # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
-        # answer what it once was told.
-        self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
-        lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
-        if text is None:
-            raise Unreadable(Reason.UNKNOWN_ID, f"the registry knows no schema of id {schema_id}", schema_id)
-        raise Unreadable(
-            Reason.FOREIGN_SCHEMA, f"schema id {schema_id} does not belong to the subject {subject}", schema_id
-        )
+        if not self._refused:
+            # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
+            # answer what it once was told.
+            self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
+            lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
+            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+        why = (Reason.UNKNOWN_ID, f"the registry knows no schema of id {schema_id}")
+        if text is not None:
+            why = (Reason.FOREIGN_SCHEMA, f"schema id {schema_id} does not belong to the subject {subject}")
+        self._refused[subject, schema_id] = Unreadable(*why, schema_id)
+        raise Unreadable(*why, schema_id)
 
 
 def encode(value: R, frame: bytes = b"") -> bytes:
@@ -177,6 +187,13 @@ def encode(value: R, frame: bytes = b"") -> bytes:
     from contract import binary  # noqa: PLC0415 - few records need it, and one alone would wait for its import
 
     return frame + binary.encode(value)
+
+
+def decode(data: bytes, record: type[R]) -> R:
+    """Give the record in framed bytes that a serializer of its own version wrote; asks no registry."""
+    from contract import binary  # noqa: PLC0415 - only what was not delivered is read again
+
+    return binary.decode(data, record, record.SCHEMA, start=_FRAME.size)
 
 
 def schema_id_of(frame: bytes) -> int:

@@ -143,6 +143,14 @@ class Subject:
             f"to release {self.current.path.name}, run: python scripts/release_schema.py {self.stem}"
         )
 
+    def check_reader(self, group: str, number: int) -> None:
+        """Raise ContractError when `readers` gives a group another version than the one that it is built to read."""
+        if self.readers.get(group) != number:
+            raise ContractError(
+                f"{group} is built to read version {number} of {self.name}, "
+                f"subjects.yaml says {self.readers.get(group, 'nothing of it')}"
+            )
+
     @property
     def stem(self) -> str:
         """What the schema's files and its generated module are called, `order` for `order.avsc`."""

@@ -38,11 +38,12 @@ def publish_file(
     subject: Subject,
     connect: Callable[[], RecordProducer[R]],
     data_dir: Path,
-    stop: Event,
+    stop: Callable[[], Event],
 ) -> int:
     """Publish a file as the flags of `add_file_arguments` say, and give the exit code.
 
-    Connects only once the file has been checked. What was not acknowledged is kept in `data_dir`.
+    Connects only once the file has been checked; only then `stop` is asked for the event that ends it early. What was
+    not acknowledged is kept in `data_dir`.
     """
     started = time.perf_counter()
     summary = file.check()
@@ -54,19 +55,19 @@ def publish_file(
     producer = connect()
     undelivered: _Undelivered[R] = _Undelivered(data_dir)
     on_delivery = print_delivery if flags.verbose else None
-    with undelivered, _progress(summary.valid, subject.stem) as advance:
-        count = producer.publish_all(map(advance, named), undelivered.add, on_delivery, stop)
-    seconds = time.perf_counter() - started
-    print(
-        f"published {count} {subject.stem}s in {seconds:.2f} s ({count / seconds:.0f} {subject.stem}s/s)",
-        file=sys.stderr,
-    )
-    if undelivered.count:
-        print(
-            f"{undelivered.count} {subject.stem}s were not acknowledged ({undelivered.reason}) and are kept in "
-            f"{undelivered.path}; when the cause is mended, send that file as this one",
-            file=sys.stderr,
-        )
+    try:
+        with undelivered, _progress(summary.valid, subject.stem) as advance:
+            count = producer.publish_all(map(advance, named), undelivered.add, on_delivery, stop())
+        seconds = time.perf_counter() - started
+        rate = f"{count / seconds:.0f} {subject.stem}s/s"
+        print(f"published {count} {subject.stem}s in {seconds:.2f} s ({rate})", file=sys.stderr)
+    finally:
+        if undelivered.count:
+            print(
+                f"{undelivered.count} {subject.stem}s were not acknowledged ({undelivered.reason}) and are kept in "
+                f"{undelivered.path}; when the cause is mended, send that file as this one",
+                file=sys.stderr,
+            )
     return FAILED if undelivered.count or summary.invalid_count else OK
 
 

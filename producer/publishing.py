@@ -11,15 +11,15 @@ from operator import attrgetter
 from threading import Event
 from typing import Any, Generic
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from contract.access import to_write
-from contract.codec import RecordDeserializer, RecordSerializer, schema_id_of
+from contract.codec import RecordSerializer, decode, schema_id_of
 from contract.errors import NotDelivered
 from contract.records import R
 from contract.subjects import Subject
-from runtime.clients import cluster_metadata, make_client, producer_properties, wait_until_available
+from runtime.clients import cluster_metadata, kafka_error, make_client, producer_properties, wait_until_available
 from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ class RecordProducer(Generic[R]):
         self._bulk = bulk
         self._timeout = servers.settings.delivery_timeout
         self._serializer = RecordSerializer(record, servers.registry)
-        self._deserializer = RecordDeserializer(record, servers.registry)
         self._context = SerializationContext(self.topic, MessageField.VALUE)
         self._key = None if subject.key is None else attrgetter(subject.key)
         # Made first: it connects in the background while the registry is asked.
@@ -105,7 +104,7 @@ class RecordProducer(Generic[R]):
             nonlocal failure, failed
             failure = error.str()
             failed += 1
-            on_failure(self._deserializer(value, self._context), failure)
+            on_failure(decode(value or b"", self._serializer.record), failure)
 
         def on_report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
@@ -118,6 +117,7 @@ class RecordProducer(Generic[R]):
                 waiting = self._messages(chunk)
                 while waiting and not (failure or _is_set(stop)):
                     waiting = self._queue(waiting, on_report, fail)
+                    self._serve(self._producer.poll, 0.1 if waiting else 0)
                 for record in chunk[len(chunk) - len(waiting) :]:
                     on_failure(record, failure or "stopped before it was sent")
                 published, failed = published + len(chunk), failed + len(waiting)
@@ -136,14 +136,12 @@ class RecordProducer(Generic[R]):
     ) -> list[dict[str, Any]]:
         """Queue messages and give those for which there was no room: librdkafka refuses a suffix, so order is kept."""
         if self._producer.produce_batch(self.topic, messages, on_delivery=on_report) == len(messages):
-            self._producer.poll(0)
             return []
         refused = [(message, message.pop("_error")) for message in messages if "_error" in message]
         waiting = [message for message, error in refused if error.code() == KafkaError._QUEUE_FULL]  # noqa: SLF001
         for message, error in refused:
             if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001
                 fail(message["value"], error)
-        self._producer.poll(0.1)
         return waiting
 
     def _messages(self, records: Sequence[R]) -> list[dict[str, Any]]:
@@ -156,13 +154,22 @@ class RecordProducer(Generic[R]):
     def _flush(self, stop: Event | None) -> None:
         """Wait until every queued record is acknowledged or failed, which librdkafka does in `delivery_timeout`."""
         deadline = time.monotonic() + self._timeout + 5
-        while self._producer.flush(0.2):
+        while self._serve(self._producer.flush, 0.2):
             if _is_set(stop):
                 self._producer.purge()
             if time.monotonic() > deadline:
                 raise NotDelivered(
                     f"librdkafka did not report on {len(self._producer)} records of {self.topic} in time"
                 )
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> int:
+        """Let the client report; one that can do no more, as without permission, reports that on each record, too."""
+        try:
+            return call(seconds)
+        except (KafkaException, SystemError) as error:
+            if kafka_error(error) is None:
+                raise
+            return len(self._producer)
 
 
 def print_delivery(delivery: Delivery) -> None:

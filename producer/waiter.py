@@ -71,7 +71,7 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
                 subject,
                 lambda: create_producer(connect(), flags.schema_version, bulk=not flags.verbose),
                 settings.data_dir,
-                stop(),
+                stop,
             )
     values: dict[str, Any] = {"pizza": _or(flags.pizza, "margherita"), "table": _or(flags.table, "17")}
     if version is Order:

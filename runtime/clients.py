@@ -119,7 +119,11 @@ def registry_client(settings: Settings) -> SchemaRegistryClient:
 
 
 def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
-    """Call until it no longer raises Unavailable, with backoff and jitter, for at most `startup_timeout` seconds."""
+    """Call until it no longer raises Unavailable, with backoff and jitter.
+
+    The last call begins `startup_timeout` seconds after the first one at the latest.
+    """
+    deadline = time.monotonic() + settings.startup_timeout
     try:
         return call()
     except Unavailable:
@@ -130,10 +134,11 @@ def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
         if state.attempt_number == _TELL_AT_TRY and state.outcome is not None:
             log.warning("%s; trying again for %g s", state.outcome.exception(), settings.startup_timeout)
 
+    backoff = tenacity.wait_random_exponential(multiplier=0.1, max=3)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Unavailable),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=3),
-        stop=tenacity.stop_after_delay(settings.startup_timeout),
+        wait=lambda state: min(backoff(state), max(0.0, deadline - time.monotonic())),
+        stop=lambda _: time.monotonic() >= deadline,
         before_sleep=tell,
         reraise=True,
     )
@@ -186,6 +191,16 @@ def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden:
         # The broker may add what it was asked, pages of it.
         return Forbidden(f"the broker refused us, {doing}: {KafkaError(reason.code()).str()}")
     return Unavailable(f"the broker does not answer, {doing}: {reason.str()}")
+
+
+def kafka_error(error: KafkaException | SystemError) -> KafkaError | None:
+    """Give what a client has raised, None when it is something else.
+
+    A callback that is on its way when the client raises hides that behind a SystemError.
+    """
+    cause = error.__cause__ if isinstance(error, SystemError) else error
+    reason: KafkaError | None = cause.args[0] if isinstance(cause, KafkaException) else None
+    return reason
 
 
 def common_properties(settings: Settings) -> dict[str, Any]:

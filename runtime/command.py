@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -35,6 +36,10 @@ def run_command(
     """Parse, read the settings, run, and give the exit code; what a user can cause ends in a sentence."""
     add_settings(parser)
     flags = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until somebody asks for stop_on_signals
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks must not end anybody
+            stream.reconfigure(errors="backslashreplace")
     settings = Settings(log_format="json" if os.environ.get("LOG_FORMAT") == "json" else "text")
     try:
         configure_logging(settings)

@@ -1,17 +1,23 @@
-"""How far consumer groups have come, and who is in them, as the brokers know it; changes nothing."""
+"""What topics hold, how far consumer groups have come, and who is in them; changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.errors import TopicError
+from contract.access import ONLOOKERS
+from contract.errors import TopicError, Unavailable
 from runtime.clients import broker_error, cluster_metadata, common_properties, consumer_properties, make_client
 from runtime.settings import Settings
+
+BATCH = 500
+"""Messages that one poll gives at most: with more of them in hand each one costs more, by the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +115,39 @@ def topic_ends(client: Consumer, settings: Settings, topic: str) -> Mapping[int,
         }
     except KafkaException as error:
         raise broker_error(error, f"asking for the ends of {topic}") from None
+
+
+@contextmanager
+def reading_client(settings: Settings, group: str = ONLOOKERS) -> Iterator[Consumer]:
+    """Give a consumer that is assigned partitions by hand and commits nothing by itself."""
+    properties = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    client = make_client(Consumer, common_properties(settings) | properties)
+    try:
+        yield client
+    except KafkaException as error:
+        raise broker_error(error, "reading a topic") from None
+    finally:
+        client.close()
+
+
+def read_to_end(client: Consumer, settings: Settings, place: TopicPartition) -> Iterator[list[Message]]:
+    """Give the messages that a partition has now, from the place's offset on, some at a time.
+
+    Raises Unavailable when the broker stops answering, KafkaException for what it answers instead of messages.
+    """
+    first, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
+    first = max(first, place.offset)
+    client.assign([TopicPartition(place.topic, place.partition, first)])
+    deadline = time.monotonic() + settings.request_timeout
+    while first < end:
+        messages = client.consume(BATCH, 0.1)
+        for error in filter(None, map(Message.error, messages)):
+            raise KafkaException(error)
+        if messages:
+            first = (messages[-1].offset() or 0) + 1
+            deadline = time.monotonic() + settings.request_timeout
+            yield messages
+        elif client.position([place])[0].offset >= end:
+            return  # what is left are a transaction's markers
+        elif time.monotonic() > deadline:
+            raise Unavailable(f"the broker does not answer, reading {place.topic} at offset {first}")

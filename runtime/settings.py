@@ -41,12 +41,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic_replication: (
         Annotated[int, Meta(ge=1, description="replicas of a topic that is made; else subjects.yaml's")] | None
     ) = None
-    startup_timeout: Annotated[float, Meta(gt=0, description="seconds to wait for broker and registry at start")] = 30.0
+    startup_timeout: Annotated[
+        float, Meta(gt=0, le=86_400, description="seconds to wait for broker and registry at start")
+    ] = 30.0
     request_timeout: Annotated[
-        float, Meta(gt=0, description="seconds that one call of broker or registry may take")
+        float, Meta(ge=0.1, le=300, description="seconds that one call of broker or registry may take")
     ] = 10.0
     delivery_timeout: Annotated[
-        float, Meta(gt=0, description="seconds until an unacknowledged record counts as not delivered")
+        float, Meta(ge=0.1, le=86_400, description="seconds until an unacknowledged record counts as not delivered")
     ] = 30.0
     dead_letter_limit: Annotated[int, Meta(ge=1, description="dead letters in a row after which a consumer stops")] = (
         100
@@ -58,9 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_host: Annotated[str, Meta(description="address that METRICS_PORT is opened on")] = "127.0.0.1"
     board_host: Annotated[str, Meta(description="address that the board listens on")] = "127.0.0.1"
     board_port: Annotated[int, Meta(ge=0, le=65_535, description="port of the board; 0 takes a free one")] = 8000
-    board_token: Annotated[str, Meta(description="what a browser must show to the board, once, as ?token=")] | None = (
-        None
-    )
+    board_token: (
+        Annotated[str, Meta(min_length=1, description="what a browser must show to the board, once, as ?token=")] | None
+    ) = None
+    board_open: Annotated[bool, Meta(description="let who has no token look from other machines, too")] = False
     log_level: Annotated[
         str, Meta(pattern="^(?i:DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
@@ -99,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
-# What the promises in DESIGN.md rest on: the value is decided in runtime/clients.py.
+# What README's promises rest on: the value is decided in runtime/clients.py.
 PROTECTED = {
     "acks": "every record is acknowledged by all in-sync replicas",
     "request.required.acks": "every record is acknowledged by all in-sync replicas",

@@ -14,9 +14,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, redirect_stdout
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import TextIO
 
 import msgspec
@@ -86,16 +87,17 @@ def _publish(servers: Servers, arguments: Sequence[str]) -> None:
 def _work(servers: Servers, cooked: Callable[[], int], published: int) -> int:
     """Run cook and manager until both have had every order, and give the rows of the ledger."""
     stop = Event()
-    staff = [Thread(target=work, args=(servers, stop)) for work in (cook.run, manager.run)]
-    for thread in staff:
-        thread.start()
     ledger = servers.settings.data_dir / "ledger.db"
     deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline and not cooked() == published == _rows(ledger):
-        time.sleep(0.05)
-    stop.set()
-    for thread in staff:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        staff = [pool.submit(work, servers, lambda: stop) for work in (cook.run, manager.run)]
+        while time.monotonic() < deadline and not cooked() == published == _rows(ledger):
+            time.sleep(0.05)
+            if any(one.done() for one in staff):
+                break
+        stop.set()
+    for one in staff:
+        one.result()  # raises what has ended it
     return _rows(ledger)
 
 

@@ -11,8 +11,9 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
-from threading import Event, Thread
+from threading import Event
 
 import msgspec
 from confluent_kafka import Producer
@@ -57,27 +58,22 @@ def run(_flags: Namespace, settings: Settings) -> int:
 
 
 def _serve(servers: Servers, stop: Event, tell: Callable[[str], None]) -> int:
-    jobs = (cook.run, manager.run, _take_orders)
-    staff = [Thread(target=_work, args=(job, servers, stop)) for job in jobs]
-    for thread in staff:
-        thread.start()
-    try:
-        return run_board(servers, stop, tell)
-    finally:
-        stop.set()
-        for thread in staff:
-            thread.join()
+    with ThreadPoolExecutor() as pool:
+        staff = [pool.submit(job, servers, lambda: stop) for job in (cook.run, manager.run, _take_orders)]
+        for one in staff:
+            one.add_done_callback(lambda _: stop.set())  # whatever ends one of them ends the demo
+        try:
+            code = run_board(servers, stop, tell)
+        finally:
+            stop.set()
+    for one in staff:
+        one.result()  # raises what has ended it
+    return code
 
 
-def _work(job: Callable[[Servers, Event], object], servers: Servers, stop: Event) -> None:
-    try:
-        job(servers, stop)
-    finally:
-        stop.set()  # whatever ends one of them ends the demo
-
-
-def _take_orders(servers: Servers, stop: Event) -> None:
-    """Publish orders, ever more and ever fewer of them, until `stop` is set."""
+def _take_orders(servers: Servers, stopping: Callable[[], Event]) -> None:
+    """Publish orders, ever more and ever fewer of them, until the event is set."""
+    stop = stopping()
     subject = load_contract(servers.settings.schemas_dir).subject("order")
     waiter, older_waiter = RecordProducer(servers, subject, OrderV2), RecordProducer(servers, subject, OrderV1)
     stranger = make_client(Producer, producer_properties(servers.settings))

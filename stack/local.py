@@ -375,12 +375,12 @@ def find_java() -> str:
     return java
 
 
-def fetch(programs: Path) -> Path:
-    """Return the folder in `programs` with all that `pom.xml` names, which Maven fills once for each `pom.xml`.
+def fetch(programs: Path, pom: Path = POM) -> Path:
+    """Return the folder in `programs` with all that a `pom.xml` names, which Maven fills once for each of them.
 
     Raises NotInstalledError without Maven, StackError when Maven fails.
     """
-    fetched = programs.resolve() / f"programs-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+    fetched = programs.resolve() / f"programs-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
     if fetched.is_dir():
         return fetched
     maven = shutil.which("mvn")
@@ -388,9 +388,9 @@ def fetch(programs: Path) -> Path:
         raise NotInstalledError(f"Maven is needed to fetch the servers, and there is none: {INSTALL}")
     with _alone(programs / "fetch.lock"), tempfile.TemporaryDirectory(dir=fetched.parent) as folder:
         if not fetched.is_dir():
-            print("fetching Kafka and the registry with Maven, 160 MB, once", file=sys.stderr)
-            command = [maven, "-q", "-B", "-f", str(POM), "package", f"-Dstack={folder}/new"]
-            run_quietly(command, Path(folder), f"Maven could not fetch what {POM} names")
+            print(f"fetching what {pom.name} names with Maven, some 160 MB, once", file=sys.stderr)
+            command = [maven, "-q", "-B", "-f", str(pom), "package", f"-Dstack={folder}/new"]
+            run_quietly(command, Path(folder), f"Maven could not fetch what {pom} names")
             Path(folder, "new").rename(fetched)
     return fetched
 

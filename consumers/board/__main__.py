@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from threading import Event, Thread
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import ip_address
+from threading import Event
 
 import uvicorn
 
@@ -28,7 +31,7 @@ def run(servers: Servers, stop: Event, ready: Callable[[str], object] | None = N
     """Serve the board until `stop` is set; `ready` gets its address. Raises SettingError where it cannot listen."""
     board = Board()
     watch = Watch(servers, board, stop)
-    with _listen(servers.settings) as listener:
+    with _listen(servers.settings) as listener, ThreadPoolExecutor(8, "board") as pool:
         app = create_app(board, servers.settings.board_token, stop)
         config = uvicorn.Config(
             app,
@@ -40,14 +43,14 @@ def run(servers: Servers, stop: Event, ready: Callable[[str], object] | None = N
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
-        serving = Thread(target=_serve, args=(server, listener, stop), name="web")
-        watch.start()
-        serving.start()
-        (ready or _print)(f"the board is at http://localhost:{listener.getsockname()[1]}")
+        workers = [pool.submit(job) for job in [*watch.jobs, partial(server.run, [listener])]]
+        for worker in workers:
+            worker.add_done_callback(lambda _: stop.set())  # a board that stands still must not look alive
+        (ready or _print)(f"the board is at {_address(listener)}")
         stop.wait()
         server.should_exit = True
-        serving.join()
-    watch.join()
+    for worker in workers:
+        worker.result()  # raises what has ended it
     return OK
 
 
@@ -55,22 +58,23 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _serve(server: uvicorn.Server, listener: socket.socket, stop: Event) -> None:
-    try:
-        server.run([listener])
-    finally:
-        stop.set()
-
-
 def _listen(settings: Settings) -> socket.socket:
     host, port = settings.board_host, settings.board_port
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if not (settings.board_token or settings.board_open or ip_address(address[0]).is_loopback):
+            raise SettingError(f"BOARD_HOST {host} lets other machines look: set BOARD_TOKEN, or BOARD_OPEN=true")
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise SettingError(
             f"the board cannot listen on BOARD_HOST {host}, BOARD_PORT {port}: {error.strerror}"
         ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    local = ip_address(host).is_loopback or ip_address(host).is_unspecified
+    return f"http://{'localhost' if local else host}:{port}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from consumers.loop import Observed
+from consumers.observe import Observed
 from contract.errors import Unreadable
 from contract.order import OrderV2
 from runtime.groups import Group

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
+from functools import partial
+from threading import Event
 from typing import Any
 
 import msgspec
 
 from consumers.board.state import Board
-from consumers.letters import DeadLetters, Letter, hexdump, read_letters
-from consumers.loop import Observed, observe_messages
+from consumers.letters import Letter, hexdump, read_letters
+from consumers.observe import Observed, observe_messages
 from contract.changes import describe_changes
 from contract.compatibility import Level
 from contract.errors import PipelineError, TopicError, Unavailable
@@ -48,34 +49,24 @@ class Watch:
         self._letters = {group: _Letters() for group in self._subject.readers}
         looks = {"orders": (self._observe, 1.0), "groups": (self._ask_groups, 1.0), "registry": (self._compare, 3.0)}
         looks |= {"dead letters": (self._read_letters, 1.0)}
-        self.threads = [Thread(target=self._keep, name=what, args=(what, *look)) for what, look in looks.items()]
-
-    def start(self) -> None:
-        """Begin to look."""
-        for thread in self.threads:
-            thread.start()
-
-    def join(self) -> None:
-        """Wait until all has ended, once `stop` is set."""
-        for thread in self.threads:
-            thread.join()
+        self.jobs = [partial(self._keep, what, *look) for what, look in looks.items()]
+        """What is to be done at the same time, each on a thread, until `stop` is set."""
 
     def _keep(self, what: str, look: Callable[[], None], seconds: float) -> None:
-        try:
-            while not self._stop.is_set():
-                try:
-                    look()
-                    self._board.tell(what, None)
-                except PipelineError as error:
-                    self._board.tell(what, self._settings.redact(str(error)))
-                self._stop.wait(seconds)
-        finally:
-            self._stop.set()  # after a defect: a board that stands still must not look alive
+        while not self._stop.is_set():
+            try:
+                look()
+                self._board.tell(what, None)
+            except PipelineError as error:
+                self._board.tell(what, self._settings.redact(str(error)))
+            self._stop.wait(seconds)
 
     def _observe(self) -> None:
         partitions = self._partitions
 
         def observe(observed: Sequence[Observed[OrderV2]]) -> None:
+            nonlocal partitions
+            partitions = partitions or self._partitions  # the groups' look may come later
             self._metrics.has_turned()
             self._board.take(observed)
             if partitions != self._partitions:
@@ -106,7 +97,7 @@ class Watch:
 
     def _read_letters(self) -> None:
         for group, kept in self._letters.items():
-            topic = DeadLetters(self._settings, self._subject, group).topic
+            topic = self._subject.dead_letters(group)
             try:
                 _, end = topic_ends(self._client, self._settings, topic)[0]  # the only one
             except TopicError:

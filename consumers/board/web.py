@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from importlib.resources import files
 from threading import Event
 
@@ -97,7 +98,8 @@ class _Stream(StreamingResponse):
             async with asyncio.timeout(SLOW_SECONDS):
                 await send(message)
 
-        await super().__call__(scope, receive, send_in_time)
+        with suppress(TimeoutError):
+            await super().__call__(scope, receive, send_in_time)
 
 
 class _Guard:
@@ -129,7 +131,8 @@ class _Guard:
         given = request.query_params.get("token")
         if given is not None and self._fits(_digest(given)):
             answer = RedirectResponse(request.url.path, 303)
-            secure = request.url.scheme == "https"
+            # Who forges the header gets a stricter cookie.
+            secure = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto")}
             answer.set_cookie(COOKIE, self._digest, httponly=True, samesite="strict", secure=secure)
             return answer
         kind, _, bearer = request.headers.get("authorization", "").partition(" ")

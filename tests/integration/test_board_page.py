@@ -16,7 +16,7 @@ import uvicorn
 from consumers.board import web
 from consumers.board.__main__ import run
 from consumers.board.state import Board
-from consumers.loop import Observed
+from consumers.observe import Observed
 from contract.errors import SettingError
 from contract.order import OrderV2
 from runtime.settings import load_settings

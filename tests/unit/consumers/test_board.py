@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from consumers.board.state import NEWEST, SECONDS, TOP, WINDOW, Board
-from consumers.loop import Observed
+from consumers.observe import Observed
 from contract.errors import Reason, Unreadable
 from contract.order import OrderV2
 from runtime.groups import Group

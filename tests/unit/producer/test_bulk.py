@@ -73,7 +73,7 @@ def publish(tmp_path: Path, subject: Subject) -> Callable[..., int]:
         path = path or tmp_path / "orders.jsonl"
         path.write_bytes(content)
         with closing(RecordFile(path, record)) as file:
-            return publish_file(parsed(*flags), file, subject, recorder.connect, tmp_path / "data", Event())
+            return publish_file(parsed(*flags), file, subject, recorder.connect, tmp_path / "data", Event)
 
     return call
 

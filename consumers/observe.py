@@ -1,0 +1,78 @@
+"""Shows what comes to a topic to somebody who only looks: joins no group, and leaves nothing on the servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Generic
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from consumers.batches import place_of
+from consumers.letters import headers_of
+from consumers.source import POLL_SECONDS, Resume, Source
+from contract.codec import RecordDeserializer, schema_id_of
+from contract.errors import Unreadable
+from contract.records import R
+from contract.subjects import Subject
+from runtime.clients import DENIED, broker_error
+from runtime.topics import Servers
+
+LOOK_BACK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[R]):
+    """A message as an observer has it: its place, the schema id that it names, and its record or why there is none."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    schema_id: int | None
+    record: R | Unreadable
+
+
+def observe_messages(
+    servers: Servers,
+    subject: Subject,
+    record: type[R],
+    group: str,
+    *,
+    observe: Callable[[Sequence[Observed[R]]], object],
+    resume: Resume,
+    stop: Event,
+) -> None:
+    """Show what comes to `observe`, poll by poll, empty ones too, until `stop` is set.
+
+    Each observer has all partitions; `group` only says in `subjects.yaml` which version it reads. `resume` gives
+    offsets to begin at; partitions that it leaves out begin `LOOK_BACK` before their end. Raises Unavailable and
+    NotRegistered, after which the caller may begin again, TopicError when there is no such topic, and what `observe`
+    raises.
+    """
+    subject.check_reader(group, record.VERSION)
+    source = Source(servers.settings, group, subject.topic)
+    deserializer = RecordDeserializer(record, servers.registry)
+    context = SerializationContext(subject.topic, MessageField.VALUE)
+    try:
+        source.read_alone(resume, LOOK_BACK)
+        while not stop.is_set():
+            messages = source.receive(POLL_SECONDS)
+            for error in filter(None, (message.error() for message in messages)):
+                if error.fatal() or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
+                    raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
+            observe([_observed(one, deserializer, context) for one in messages if one.error() is None])
+    except KafkaException as error:
+        raise broker_error(error, f"reading {subject.topic}") from None
+    finally:
+        source.close()
+
+
+def _observed(message: Message, deserializer: RecordDeserializer[R], context: SerializationContext) -> Observed[R]:
+    try:
+        context.headers = headers_of(message)
+        record = deserializer(message.value(), context)
+    except Unreadable as unreadable:
+        return Observed(*place_of(message), unreadable.schema_id, unreadable)
+    return Observed(*place_of(message), schema_id_of(message.value() or b""), record)

@@ -1,0 +1,153 @@
+"""Turns polled messages into batches; what cannot be read, or a handler refuses, goes to the dead letters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic
+
+from confluent_kafka import Message
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from consumers.batches import Batch, Received, ReceivedRecords, ends_of, place_of
+from consumers.letters import DeadLetters, headers_of, origin_of_replay
+from consumers.source import Source
+from contract.codec import RecordDeserializer
+from contract.errors import QUOTING, Reason, Rejected, Unreadable, UserError
+from contract.records import R
+from contract.subjects import Subject
+from runtime.metrics import ConsumerMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Work(Generic[R]):
+    """What one poll gave of one topic, until it has been handled."""
+
+    source: Source
+    messages: list[Message]
+    read: Sequence[Message] = ()
+    """Those of them whose records are in the batch, in its order."""
+    batch: Batch[R] | None = None
+    """The messages decoded, once those that could not be are safe in the dead letters."""
+    next_offsets: dict[int, int] = field(default_factory=dict)
+    failure: UserError | None = None
+    """What ends the consumer when this, which came before it, has been handled."""
+
+
+class BatchReader(Generic[R]):
+    """Decodes what one consumer is given."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        deserializer: RecordDeserializer[R],
+        letters: DeadLetters,
+        metrics: ConsumerMetrics,
+        most_in_row: int,
+    ) -> None:
+        """After `most_in_row` messages in a row that cannot be read, `read` raises UserError."""
+        self._deserializer = deserializer
+        self._identity = subject.identity or ""
+        self._letters = letters
+        self._metrics = metrics
+        self._most_in_row = most_in_row
+        self._in_row = 0
+        self._context = SerializationContext(subject.topic, MessageField.VALUE)
+
+    def read(self, work: Work[R]) -> Batch[R]:
+        """Decode messages, and return once those that cannot be read are safe in the dead letters.
+
+        Raises Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError
+        when everything seems unreadable.
+        """
+        replays, work.failure = work.source.is_replays, None
+        messages: Sequence[Message] = work.messages
+        plain = self._deserializer.plainly([one.value() for one in messages], self._context)
+        work.next_offsets = ends_of(messages, len(work.source.ever_owned))
+        if not replays and all(plain):
+            values: Sequence[R] = plain  # type: ignore[assignment]  # asked in the line above
+            self._in_row = 0
+        else:
+            messages, values = self._read_carefully(work, plain)
+        work.read = messages
+        place = origin_of_replay if replays else place_of
+        return Batch(ReceivedRecords(values, messages, place), {} if replays else work.next_offsets)
+
+    def refuse(self, work: Work[R], batch: Batch[R], rejected: Rejected) -> Batch[R]:
+        """Send what the handler refuses to the dead letters and give the batch without it."""
+        letters: list[tuple[Message, Unreadable]] = []
+        kept: list[tuple[Message, Received[R]]] = []
+        for message, one in zip(work.read, batch.records, strict=True):
+            sentence = rejected.refused.get((one.partition, one.offset))
+            if sentence is None:
+                kept.append((message, one))
+            else:
+                identity = getattr(one.value, self._identity, "")
+                letters.append((message, Unreadable(Reason.HANDLER, sentence, record_id=identity)))
+        if not letters:
+            raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
+        self._send(letters)
+        work.read = [message for message, _ in kept]
+        return Batch([one for _, one in kept], batch.next_offsets)
+
+    def _read_carefully(
+        self, work: Work[R], plain: Sequence[R | None]
+    ) -> tuple[Sequence[Message], Sequence[R]]:  # fmt: skip
+        """Decode one by one what is not plainly valid, and send what cannot be read to the dead letters."""
+        read: list[tuple[Message, R]] = []
+        letters: list[tuple[Message, Unreadable]] = []
+        in_row = self._in_row
+        for index, (message, known) in enumerate(zip(work.messages, plain, strict=True)):
+            try:
+                read.append((message, self._read_one(work.source, message, known)))
+                in_row = 0
+            except Unreadable as unreadable:
+                letters.append((message, unreadable))
+                in_row += not work.source.is_replays  # what is replayed was bad before, whatever the servers are
+                if in_row >= self._most_in_row:
+                    work.failure = _too_many(in_row, message, unreadable)
+                    if not read:
+                        raise work.failure from None
+                    # What is good before the row is handled first.
+                    work.next_offsets = ends_of(work.messages[: index + 1 - in_row], len(work.source.ever_owned))
+                    letters, in_row = letters[:-in_row], 0
+                    break
+        self._send(letters)
+        self._in_row = in_row
+        return [message for message, _ in read], [value for _, value in read]
+
+    def _read_one(self, source: Source, message: Message, known: R | None) -> R:
+        if source.is_replays:
+            origin_of_replay(message)
+        if known is not None:
+            return known
+        self._context.headers = headers_of(message)
+        return self._deserializer(message.value(), self._context)
+
+    def _send(self, letters: Sequence[tuple[Message, Unreadable]]) -> None:
+        if not letters:
+            return
+        self._letters.write(letters)
+        self._metrics.has_dead_letters(why.reason for _, why in letters)
+        for message, why in letters:
+            place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+            told = {"reason": why.reason, "schema_id": why.schema_id, "record_id": why.record_id}
+            sentence = "%s partition %s offset %s goes to the dead letters of %s: %s"
+            log.warning(sentence, *place.values(), self._metrics.group, _without_values(why), extra=place | told)
+
+
+def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:
+    return UserError(
+        f"{count} messages in a row could not be read, up to {message.topic()} partition {message.partition()} offset "
+        f"{message.offset()}: {_without_values(unreadable)}; that looks like wrong servers rather than wrong messages: "
+        "check SCHEMA_REGISTRY_URL, or raise DEAD_LETTER_LIMIT if they are really bad"
+    )
+
+
+def _without_values(unreadable: Unreadable) -> str:
+    """Say why without quoting the message: logs are read by more people than its topic."""
+    sentence = "its letter says which value" if unreadable.reason in QUOTING else str(unreadable)
+    return f"{sentence} ({unreadable.reason})"

@@ -1,0 +1,155 @@
+"""Messages become batches: what cannot be read goes to the letters, and a row of it ends the consumer, nothing less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+from consumers.batches import Batch, ends_of
+from consumers.reading import BatchReader, Work
+from contract.codec import RecordDeserializer, RecordSerializer
+from contract.errors import Reason, Rejected, Unavailable, Unreadable, UserError
+from contract.order import OrderV1, OrderV2
+from contract.subjects import Subject
+from runtime.metrics import ConsumerMetrics
+from runtime.settings import Settings
+
+MOST_IN_ROW = 3
+BAD = b"\x01"
+
+
+@dataclass
+class Letters:
+    """Takes letters; refuses them as often as it is told to, as a broker that is away does."""
+
+    refusals: int = 0
+    written: list[tuple[Message, Unreadable]] = field(default_factory=list)
+
+    def write(self, letters: Iterable[tuple[Message, Unreadable]]) -> None:
+        """Take them, or raise Unavailable."""
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("the letters cannot be written now")
+        self.written += letters
+
+
+@dataclass
+class Topic:
+    """What a reader needs to know of the topic that its messages are of."""
+
+    is_replays: bool = False
+    ever_owned: Sequence[int] = (0, 1)
+
+
+@dataclass
+class Reading:
+    """A reader of orders, its letters, and good messages for it."""
+
+    reader: BatchReader[OrderV1]
+    letters: Letters
+    good: bytes
+
+    def work(self, *values: bytes, start: int = 0, replays: bool = False, headers: Any = None) -> Work[OrderV1]:
+        """Make a work of messages, one behind the other in partition 0."""
+        messages = [
+            Message(topic="pizza-order", partition=0, offset=offset, value=value, timestamp=(1, 0), headers=headers)
+            for offset, value in enumerate(values, start)
+        ]
+        return Work(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
+
+    def read(self, work: Work[OrderV1]) -> Batch[OrderV1]:
+        """Read, as the loop does."""
+        work.batch = self.reader.read(work)
+        return work.batch
+
+
+@pytest.fixture
+def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
+    """A cook's reader."""
+    for version in subject.released:
+        registry.register_schema(subject.name, Schema(version.text, "AVRO"))
+    letters = Letters()
+    metrics = ConsumerMetrics(Settings(), "cook", subject.topic)
+    deserializer = RecordDeserializer(OrderV1, registry)
+    reader = BatchReader(subject, deserializer, letters, metrics, MOST_IN_ROW)  # type: ignore[arg-type]
+    serializer = RecordSerializer(OrderV2, registry)
+    good = serializer.serialize_all([OrderV2("napoli", 3, "x")], reader._context)  # noqa: SLF001 - of this topic
+    return Reading(reader, letters, good[0])
+
+
+def test_what_is_good_before_a_row_is_handled_first(reading: Reading) -> None:
+    """The offsets go up to the row, which stays unread; the failure is for when the good ones are handled."""
+    work = reading.work(BAD, reading.good, BAD, BAD, BAD, reading.good)
+    batch = reading.read(work)
+    assert batch.values == [OrderV1("napoli", 3)]
+    assert batch.next_offsets == work.next_offsets == {0: 2}
+    assert [message.offset() for message, _ in reading.letters.written] == [0]
+    assert "3 messages in a row could not be read" in str(work.failure)
+
+
+def test_a_row_that_became_no_letters_is_forgotten(reading: Reading) -> None:
+    """Its work may be dropped, when another has the partition by then: one more bad message is one."""
+    reading.read(reading.work(reading.good, BAD, BAD, BAD))
+    work = reading.work(BAD, start=10)
+    assert reading.read(work).values == []
+    assert work.failure is None
+
+
+def test_a_row_without_anything_good_ends_at_once(reading: Reading) -> None:
+    """Over several polls, too; and it is in no letter."""
+    reading.read(reading.work(BAD, BAD))
+    with pytest.raises(UserError, match="3 messages in a row"):
+        reading.read(reading.work(BAD, start=2))
+    assert len(reading.letters.written) == 2
+
+
+def test_a_failure_is_of_one_try(reading: Reading) -> None:
+    """What is read anew after its letters could not be written is judged anew."""
+    reading.letters.refusals = 1
+    work = reading.work(BAD, reading.good, BAD, BAD, BAD)
+    with pytest.raises(Unavailable):
+        reading.read(work)
+    work.messages = work.messages[:2]  # as when a schema has been registered since
+    reading.read(work)
+    assert work.failure is None
+    assert work.next_offsets == ends_of(work.messages, 1)
+
+
+def test_what_is_replayed_makes_no_row(reading: Reading) -> None:
+    """It was bad before, whatever the servers are; each becomes a letter again."""
+    headers = [("replay.topic", b"t"), ("replay.partition", b"0"), ("replay.offset", b"7"), ("replay.timestamp", b"0")]
+    reading.read(reading.work(*[BAD] * 5, replays=True, headers=headers))
+    assert len(reading.letters.written) == 5
+
+
+@pytest.mark.parametrize("offset", [None, b"x", b"-1", b"100000000000000000000"])
+def test_a_replay_without_a_place_is_a_letter_and_disturbs_no_other(reading: Reading, offset: bytes | None) -> None:
+    """Also when the handler refuses the one beside it."""
+    headers = {"replay.topic": b"t", "replay.partition": b"0", "replay.offset": b"7", "replay.timestamp": b"0"}
+    work = reading.work(reading.good, replays=True, headers=list(headers.items()))
+    headers |= {"replay.offset": offset} if offset is not None else {}
+    wrong = [pair for pair in headers.items() if offset is not None or pair[0] != "replay.offset"]
+    work.messages += reading.work(reading.good, start=1, replays=True, headers=wrong).messages
+    batch = reading.read(work)
+    assert [(one.partition, one.offset) for one in batch.records] == [(0, 7)]
+    left = reading.reader.refuse(work, batch, Rejected({(0, 7): "no such table"}))
+    assert left.records == []
+    assert [why.reason for _, why in reading.letters.written] == [Reason.MALFORMED, Reason.HANDLER]
+
+
+def test_refused_records_are_taken_out_one_by_one(reading: Reading) -> None:
+    """Each refusal leaves the rest with its message; a refusal of what was not given is a defect."""
+    work = reading.work(*[reading.good] * 3)
+    batch = reading.read(work)
+    batch = reading.reader.refuse(work, batch, Rejected({(0, 1): "no"}))
+    batch = reading.reader.refuse(work, batch, Rejected({(0, 2): "no"}))
+    assert [one.offset for one in batch.records] == [0]
+    assert batch.next_offsets == {0: 3}
+    assert [message.offset() for message, _ in reading.letters.written] == [1, 2]
+    with pytest.raises(Rejected):
+        reading.reader.refuse(work, batch, Rejected({(0, 1): "no"}))
