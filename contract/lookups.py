@@ -16,6 +16,8 @@ from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistr
 
 from contract.errors import ContractError, Forbidden, NotRegistered, SettingError, Unavailable
 
+_TOKEN_SETTINGS = ("CLIENT_ID", "CLIENT_SECRET", "ISSUER_ENDPOINT_URL")
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -86,7 +88,8 @@ def answers() -> Iterator[None]:
             raise Unavailable("what answers is no schema registry (404): is its path missing in the URL?") from None
         raise Unavailable(f"the schema registry answered {status}: {error.error_message}") from None
     except OAuthTokenError as error:
-        raise Forbidden(f"no token for the schema registry: {error.message}") from None
+        names = ", ".join(f"SCHEMA_REGISTRY_BEARER_AUTH_{name}" for name in _TOKEN_SETTINGS)
+        raise Forbidden(f"no token for the schema registry, check {names}: {error.message}") from None
     except httpx2.TransportError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             why = (

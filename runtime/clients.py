@@ -172,8 +172,13 @@ def connection_hint(settings: Settings) -> str:
     codes = {error.code() for error in errors}
     said = "; ".join(error.str() for error in errors[:1])
     if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001 - the client's own name for it
-        names = "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or its token's client and endpoint)"
-        raise Forbidden(f"the broker does not take who we say we are, check {names}: {said}")
+        bearer = settings.kafka.get("sasl.mechanism", settings.kafka.get("sasl.mechanisms")) == "OAUTHBEARER"
+        names = (
+            ("CLIENT_ID", "CLIENT_SECRET", "TOKEN_ENDPOINT_URL") if bearer else ("MECHANISM", "USERNAME", "PASSWORD")
+        )
+        prefix = "KAFKA_SASL_OAUTHBEARER_" if bearer else "KAFKA_SASL_"
+        check = ", ".join(f"{prefix}{name}" for name in names)
+        raise Forbidden(f"the broker does not take who we say we are, check {check}: {said}")
     for sign, sentence in _TLS_SIGNS.items():
         if sign in said:
             raise SettingError(f"{sentence}: {said}")

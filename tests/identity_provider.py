@@ -38,15 +38,18 @@ class IdentityProvider(Server):
         fetch(HOME, POM)
         self.check_port()
 
-    def make_realm(self, clients: Sequence[str], seconds: int) -> None:
-        """Make the realm: clients that get tokens, which last for so many seconds, by a secret of their own."""
-        self.secrets = {name: secrets.token_urlsafe(24) for name in clients}
+    def make_realm(self, clients: Sequence[str], others: Sequence[str], seconds: int) -> None:
+        """Make the realm: clients that get tokens, which last for so many seconds, by a secret of their own.
+
+        The tokens of the others are not for AUDIENCE.
+        """
+        self.secrets = {name: secrets.token_urlsafe(24) for name in (*clients, *others)}
         realm = {
             "realm": REALM,
             "enabled": True,
             "sslRequired": "none",
             "accessTokenLifespan": seconds,
-            "clients": [_client(name, secret) for name, secret in self.secrets.items()],
+            "clients": [_client(name, secret, meant=name in clients) for name, secret in self.secrets.items()],
         }
         known = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": self._password}
         admin = self._post(f"{self.url}/realms/master/protocol/openid-connect/token", urllib.parse.urlencode(known))
@@ -96,7 +99,7 @@ class IdentityProvider(Server):
 POM = Path(__file__).parent / "keycloak" / "pom.xml"
 
 
-def _client(name: str, secret: str) -> dict[str, Any]:
+def _client(name: str, secret: str, *, meant: bool) -> dict[str, Any]:
     audience = {
         "name": "audience",
         "protocol": "openid-connect",
@@ -109,5 +112,5 @@ def _client(name: str, secret: str) -> dict[str, Any]:
         "serviceAccountsEnabled": True,
         "standardFlowEnabled": False,
         "publicClient": False,
-        "protocolMappers": [audience],
+        "protocolMappers": [audience] if meant else [],
     }

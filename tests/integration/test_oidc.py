@@ -76,12 +76,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnownByTokens]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PROXY_TOKEN_KEY", str(key))
         environment.setenv("PROXY_TOKEN_ISSUER", provider.issuer)
+        environment.setenv("PROXY_TOKEN_AUDIENCE", AUDIENCE)
         environment.setenv("PROXY_TOKEN_WRITER", "release")
         # Kafka asks no address that it is not told to be safe.
         environment.setenv("JAVA_TOOL_OPTIONS", f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={provider.keys}")
         try:
             provider.start()
-            provider.make_realm(PRINCIPALS, LIFE)
+            provider.make_realm(PRINCIPALS, ["visitor"], LIFE)
             key.write_text(provider.public_key())
             stack.start()
             places = directory, stack.bootstrap_servers, stack.registry_url
@@ -156,11 +157,27 @@ def test_what_brings_no_token_is_named(known: KnownByTokens, tmp_path: Path, nam
     assert "tiramisu" not in done.stderr
 
 
+def test_a_token_for_others_is_refused(known: KnownByTokens, tmp_path: Path) -> None:
+    """One of the same identity provider that was made for another audience opens neither door."""
+    (tmp_path / "secret").write_text(known.provider.secrets["visitor"])
+    visitor = {"CLIENT_ID": "visitor", "CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+    for prefix, whose in (
+        ("KAFKA_SASL_OAUTHBEARER_", "the broker"),
+        ("SCHEMA_REGISTRY_BEARER_AUTH_", "the schema regis"),
+    ):
+        settings = {f"{prefix}{name}": value for name, value in visitor.items()}
+        refused = known.run_as("waiter", "-m", "producer.waiter", **settings, REQUEST_TIMEOUT="3", STARTUP_TIMEOUT="5")
+        assert refused.returncode == 2
+        assert f"waiter: {whose}" in refused.stderr.splitlines()[-1]
+
+
 def test_an_expired_token_is_refused_with_its_setting(known: KnownByTokens, tmp_path: Path) -> None:
     """Kept in a file, as a static token is, it works while it lasts, and no longer."""
     path = tmp_path / "token"
     path.write_text(known.provider.token("release"))
-    settings = {
+    names = [name for name in known.settings("release") if name.startswith("SCHEMA_REGISTRY_BEARER_AUTH_C")]
+    names += [f"SCHEMA_REGISTRY_BEARER_AUTH_{name}" for name in ("ISSUER_ENDPOINT_URL", "SCOPE")]
+    settings = dict.fromkeys(names, "") | {
         "SCHEMA_REGISTRY_BEARER_AUTH_CREDENTIALS_SOURCE": "STATIC_TOKEN",
         "SCHEMA_REGISTRY_BEARER_AUTH_TOKEN_FILE": str(path),
     }

@@ -429,7 +429,7 @@ TRUST = "the broker's certificate is not to be trusted: it has expired, or its n
     [
         (
             {"KAFKA_SASL_PASSWORD_FILE": "{wrong}"},
-            "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASS",
+            "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD:",
         ),
         ({"KAFKA_SASL_USERNAME": "nobody"}, "the broker does not take who we say we are"),
         ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "broker's supported mechanisms: SCRAM-SHA-512"),
