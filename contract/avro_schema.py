@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
+from contract.limits import allows, why_wrong
+
 T = TypeVar("T")
 Schema: TypeAlias = str | list[Any] | dict[str, Any]  # as JSON gives it
 MAX_DEPTH = 1_000  # levels of JSON; Java's parser has the same limit, 250 nested records with optional fields
@@ -66,8 +68,8 @@ def parse(
     """Return the schema with its names resolved (the specification's "Names"); a parsed one as it is.
 
     `references` are the schemas whose named types this one uses, by file name, each after those that it uses
-    itself; pointers into them begin with that name and "#". Defaults are checked only when asked for, as a registry
-    does for new schemas: what was released is as it is. Raises SchemaError.
+    itself; pointers into them begin with that name and "#". Defaults, and the limits beside Avro's own words, are
+    checked only when asked for, as a registry does for new schemas: what was released is as it is. Raises SchemaError.
     """
     if isinstance(schema, Type):
         return schema
@@ -77,7 +79,7 @@ def parse(
     parsed = run(parser.type, schema, "", "")
     if check_defaults:
         for named in parser.names.values():
-            _check_defaults(named)
+            _check_named(named)
     return parsed
 
 
@@ -138,12 +140,15 @@ class _Parser:
         for position, schema in enumerate(schemas):
             branch = yield schema, namespace, f"{at}/{position}"
             if branch.kind == "union" or (branch.name or branch.kind) in branches:
-                raise SchemaError(f"a union has no {branch} in it, nor any type twice", f"{at}/{position}")
+                raise SchemaError(
+                    f"a union may hold no other union and no type twice, as {branch} here", f"{at}/{position}"
+                )
             branches[branch.name or branch.kind] = branch
         return Type("union", at, parts=tuple(branches.values()))
 
     def _named(self, kind: str, schema: dict[str, Any], namespace: str, at: str) -> Recursion[Type]:
-        name = _full_name(str(schema.get("name", "")), str(schema.get("namespace", namespace)))
+        own, around = schema.get("name"), schema.get("namespace")
+        name = _full_name(own, around if isinstance(around, str) else namespace) if isinstance(own, str) else ""
         if not _FULL_NAME.fullmatch(name):
             raise SchemaError(f"a {kind} has a `name` of letters, digits and _, not `{name}`", at)
         if name in self.names or name in _PRIMITIVES:
@@ -191,17 +196,32 @@ def _strings(schema: dict[str, Any], key: str, at: str, absent: Any = ()) -> tup
     return tuple(values)
 
 
-def _check_defaults(named: Type) -> None:
-    """Raise SchemaError where a default is no value of its type."""
+def _check_named(named: Type) -> None:
+    """Raise SchemaError where a default is no value of its type, a limit no limit, or a doc no text."""
     if named.default is not None and named.default not in named.symbols:
         raise SchemaError(f"the default {named.default!r} is no symbol of {named}", named.at)
+    documented: tuple[Type | Field, ...] = (named, *named.fields.values())
+    for one in documented:
+        if not isinstance(one.attributes.get("doc", ""), str):
+            raise SchemaError(f"the `doc` of `{one.name}` is text, not {one.attributes['doc']!r}", one.at)
     for each in named.fields.values():
+        _check_limits(each)
         try:
-            fits = each.default is ... or _is_value(each.type, each.default)
+            fits = each.default is ... or is_value(each.type, each.default)
         except RecursionError:  # the record that the default begins has a field with the same default, and so on
             fits = False
         if not fits:
             raise SchemaError(f"the default {each.default!r} of `{each.name}` is no value of {each.type}", each.at)
+
+
+def _check_limits(field: Field) -> None:
+    """Raise SchemaError for what states no limit, at the field or at a type that has no name in it."""
+    todo: list[tuple[Type, Mapping[str, Any]]] = [(field.type, field.attributes)]
+    while todo:
+        type_, stated = todo.pop()
+        if wrong := why_wrong(type_.kind, stated, type_.attributes):
+            raise SchemaError(f"a limit of `{field.name}`: {wrong}", field.at)
+        todo += [(part, stated if type_.kind == "union" else {}) for part in type_.parts]
 
 
 _JSON: dict[str, set[type]] = {
@@ -215,19 +235,18 @@ _JSON: dict[str, set[type]] = {
     "map": {dict},
     "record": {dict},
 }
-_LIMITS = {"int": 2**31, "long": 2**63}
 
 
-def _is_value(of: Type, value: Any) -> bool:
+def is_value(of: Type, value: Any) -> bool:
     """Whether a default fits: the specification's table under "Complex Types, Records"; any branch of a union."""
     if of.kind == "union":
-        return any(_is_value(branch, value) for branch in of.parts)
+        return any(is_value(branch, value) for branch in of.parts)
     if type(value) not in _JSON.get(of.kind, {str}):
         return False
-    if of.kind in _LIMITS:
-        return bool(-_LIMITS[of.kind] <= value < _LIMITS[of.kind])
+    if of.kind in {"int", "long"}:
+        return allows(of.kind, value)
     if of.kind == "record":
-        return all(_is_value(each.type, value.get(each.name, each.default)) for each in of.fields.values())
+        return all(is_value(each.type, value.get(each.name, each.default)) for each in of.fields.values())
     if of.kind in {"array", "map"}:
-        return all(_is_value(of.parts[0], one) for one in (value if of.kind == "array" else value.values()))
+        return all(is_value(of.parts[0], one) for one in (value if of.kind == "array" else value.values()))
     return of.kind != "enum" or value in of.symbols

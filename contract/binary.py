@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastavro.types import Schema
 
 from contract.errors import NotRegistered, Reason, Refused, Unreadable
 from contract.records import R, Record, check, explain, shorten
+from contract.varint import FLOAT
 
 
 def encode(value: Record) -> bytes:
@@ -21,7 +23,9 @@ def encode(value: Record) -> bytes:
     values = check(value)
     buffer = io.BytesIO()
     try:
-        fastavro.schemaless_writer(buffer, _parsed(value.SCHEMA), values)
+        schema = _parsed(value.SCHEMA)
+        _refuse_overflow(schema, values)
+        fastavro.schemaless_writer(buffer, schema, values)
     except UnicodeEncodeError as error:
         where = next((name for name, text in values.items() if text is error.object), type(value).__name__)
         raise Refused(f"{where} is {shorten(error.object)}, which holds half of a surrogate pair: no text") from None
@@ -42,13 +46,16 @@ def decode(data: bytes, record: type[R], writer: str, start: int = 0) -> R:
         raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
 
 
-def resolve(data: bytes, writer: str, reader: str, start: int = 0) -> Any:
-    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable."""
+def resolve(data: bytes, writer: str | Schema, reader: str | Schema, start: int = 0) -> Any:
+    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable.
+
+    Schemas are text as a registry has it, or parsed by fastavro.
+    """
     buffer = io.BytesIO(data)
     buffer.seek(start)
-    written = _parsed(writer)
+    written, read = (_parsed(schema) if isinstance(schema, str) else schema for schema in (writer, reader))
     try:
-        values = fastavro.schemaless_reader(buffer, written, _parsed(reader))
+        values = fastavro.schemaless_reader(buffer, written, read)
     except EOFError:
         raise Unreadable(Reason.TRUNCATED, f"its {len(data)} bytes end inside the record") from None
     except fastavro.read.SchemaResolutionError as error:
@@ -60,9 +67,16 @@ def resolve(data: bytes, writer: str, reader: str, start: int = 0) -> Any:
     return values
 
 
+def _refuse_overflow(schema: Any, values: Mapping[str, Any]) -> None:
+    """Raise OverflowError for what a float cannot hold, which fastavro writes as infinity."""
+    for field in schema["fields"]:
+        if field["type"] == "float":
+            FLOAT.pack(values[field["name"]])
+
+
 @lru_cache(maxsize=100)
 def _parsed(text: str) -> Schema:
     try:
         return parse_schema(json.loads(text))
     except (SchemaParseException, ValueError) as error:
-        raise NotRegistered(f"the registry holds a schema that is none: {error}") from None
+        raise NotRegistered(f"the registry holds a schema that is not valid Avro: {error}") from None

@@ -56,12 +56,25 @@ def _differences(before: Field, after: Field, name: str) -> Iterator[str]:
     for word in dict.fromkeys((*old, *new)):
         if old.get(word) != new.get(word):
             yield f"{name} {word} was {old.get(word, 'not set')} and is {new.get(word, 'not set')}"
+    was, now = ({*field.aliases, *field.type.aliases} for field in (before, after))
+    for alias in sorted((was ^ now) - {before.name, before.type.name}):
+        yield f"{name} {'lost' if alias in was else 'has'} the alias {alias}"
 
 
 def _attributes(field: Field) -> Mapping[str, str]:
     """Give what a schema says of a field beside its name and type, as JSON: default, limits, logical type."""
-    stated: dict[str, Any] = {**field.type.attributes, **field.attributes}
+    stated: dict[str, Any] = {**_of_type(field.type), **field.attributes}
     return {word: json.dumps(value, ensure_ascii=False) for word, value in stated.items() if word not in _TOLD}
+
+
+def _of_type(type_: Type, prefix: str = "") -> dict[str, Any]:
+    """Give the same of a type and of the types in it, such as an array's items."""
+    own = {**type_.attributes, "symbols' default": type_.default} if type_.default else type_.attributes
+    found = {f"{prefix}{word}": value for word, value in own.items() if word not in _TOLD | {"default"}}
+    inner = {"array": f"{prefix}items' ", "map": f"{prefix}values' "}.get(type_.kind, prefix)
+    for part in type_.parts:
+        found |= _of_type(part, inner)
+    return found
 
 
 def _shown(type_: Type) -> str:

@@ -5,8 +5,10 @@ Kept out of `scripts/` so that the gate can tell whether a generated module is t
 
 from __future__ import annotations
 
+import ast
 import json
 import keyword
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from contract.avro_schema import Field, Type, is_value
 from contract.binary import decode
 from contract.errors import ContractError, Unreadable
 from contract.golden import golden_of
+from contract.limits import WORDS, bounds
 from contract.records import Record
 from contract.specialise import decoder, encoder
 from contract.subjects import SchemaFile, Subject
@@ -52,17 +56,14 @@ _LOGICAL = {
     ("long", "local-timestamp-millis"): "Annotated[datetime.datetime, Meta(tz=False)]",
     ("long", "local-timestamp-micros"): "Annotated[datetime.datetime, Meta(tz=False)]",
 }
-# Avro's own bounds, which fastavro does not keep (Avro specification, "Primitive Types").
-_BOUNDS = {"int": {"ge": -(2**31), "le": 2**31 - 1}, "long": {"ge": -(2**63), "le": 2**63 - 1}}
-# The limits that a schema may state, in JSON Schema's words, and msgspec's names for them.
-_NUMBER = {"minimum": "ge", "maximum": "le"}
-_LENGTH = {"minLength": "min_length", "maxLength": "max_length"}
-_ITEMS = {"minItems": "min_length", "maxItems": "max_length"}
-_WORDS = {
-    **dict.fromkeys(("int", "long", "float", "double"), _NUMBER),
-    "string": _LENGTH,
-    "bytes": _LENGTH,
-    "array": _ITEMS,
+# The words of limits, and msgspec's names for them.
+_META = {
+    "minimum": "ge",
+    "maximum": "le",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minItems": "min_length",
+    "maxItems": "max_length",
 }
 # First in every generated module: whatever a schema holds, `make check` takes it.
 _UNFORMATTED = (
@@ -70,12 +71,19 @@ _UNFORMATTED = (
     "# Docs and names are the schema's, however long; the methods are as they are for speed.",
     "# fmt: off",
 )
+# What a module may need, beside whole modules.
+_IMPORTS = {
+    "typing": ("Annotated", "Any", "ClassVar", "Literal", "Self"),
+    "msgspec": ("Meta", "field"),
+    "contract.records": ("Record",),
+    "contract.varint": ("DOUBLE", "FLOAT", "TABLE", "read_varint", "varint"),
+}
+_FIRST_OF_A_GROUP = {"msgspec", "contract.records"}
 # A field of such a name would hide, in its class, what the class or the lines behind it use.
 _TAKEN = {
     *dir(Record), "VERSION", "SCHEMA", "Record", "Meta", "field", "Annotated", "Any", "ClassVar", "Literal", "Self",
     "datetime", "decimal", "uuid", *_PRIMITIVES.values(), "list", "dict",
 }  # fmt: skip
-LIMITS = frozenset(word for words in _WORDS.values() for word in words)
 
 
 def module_path(subject: Subject) -> Path:
@@ -91,15 +99,16 @@ def generate(subject: Subject) -> str:
     versions = sorted({subject.newest.number or 1, *subject.readers.values()})
     writers = [subject.version(number) for number in versions]
     types = [_Version(version, writers) for version in writers]
-    classes = "".join(one.source() for one in types)
-    newest = _class_name(subject.newest.schema["name"], subject.newest)
-    alias = subject.newest.schema["name"]
-    modules = [name for name in ("datetime", "decimal", "uuid") if f"{name}." in classes]
-    typing = _used(classes, "Annotated", "Any", "ClassVar", "Literal", "Self")
-    msgspec = [name for name in ("Meta", "field") if f"{name}(" in classes]
-    varint = _used(classes, "DOUBLE", "FLOAT", "TABLE", "read_varint", "varint")
-    imports = [f"import {name}" for name in modules] + [f"from typing import {', '.join(typing)}"]
-    own = [f"from msgspec import {', '.join(msgspec)}", ""] if msgspec else []
+    try:
+        classes = "".join(one.source() for one in types)
+    except RecursionError:
+        raise NoPythonTypeError(f"{subject.newest.path} nests too deeply for a Python type") from None
+    newest = _class_name(subject.newest)
+    loaded = {node.id for node in ast.walk(ast.parse(classes)) if isinstance(node, ast.Name)}
+    imports = [f"import {name}" for name in ("datetime", "decimal", "uuid") if name in loaded]
+    for module, names in _IMPORTS.items():
+        used = ", ".join(name for name in names if name in loaded)
+        imports += [""] * (module in _FIRST_OF_A_GROUP) + [f"from {module} import {used}"] if used else []
     lines = [
         *_UNFORMATTED,
         f'"""The types of {subject.name}.',
@@ -110,11 +119,8 @@ def generate(subject: Subject) -> str:
         "",
         *imports,
         "",
-        *own,
-        "from contract.records import Record",
-        *([f"from contract.varint import {', '.join(varint)}"] if varint else []),
-        "",
     ]
+    alias = newest.removesuffix(f"V{subject.newest.number}")
     source = "\n".join(lines) + classes + f"\n\n{alias} = {newest}\n" + "".join(one.decoders() for one in types)
     _prove(source, newest, subject.newest)
     return source
@@ -132,12 +138,9 @@ def _prove(source: str, newest: str, version: SchemaFile) -> None:
         raise NoPythonTypeError(f"{version.path} makes a Python type that does not work: {error!r}") from None
 
 
-def _used(source: str, *names: str) -> list[str]:
-    return [name for name in names if re.search(rf"\b{name}\b", source)]
-
-
-def _class_name(name: str, version: SchemaFile) -> str:
-    return f"{name}V{version.number}"
+def _class_name(version: SchemaFile, type_: Type | None = None) -> str:
+    """Name a record's class: without its namespace, with the version's number."""
+    return f"{(type_ or version.parsed).name.rpartition('.')[2]}V{version.number}"
 
 
 class _Version:
@@ -148,128 +151,116 @@ class _Version:
         self._writers = writers
         self._decoders: dict[str, str] = {}
         self._classes: list[str] = []
-        self._named: dict[str, str] = {}
+        self._made: dict[Type, str] = {}
+        self._open: set[Type] = set()
 
     def source(self) -> str:
-        schema = self._version.schema
-        if not isinstance(schema, dict) or schema.get("type") != "record":
-            raise NoPythonTypeError(f"{self._version.path} must be a record to become a Python type")
-        self._record(schema, top=True)
+        if self._version.parsed.kind != "record":
+            self._fail("it must be a record to become a Python type")
+        self._record(self._version.parsed)
         return "".join(self._classes)
 
     def decoders(self) -> str:
         """Give the line that names the decoder for what each version wrote; after `source`."""
-        name = _class_name(self._version.schema["name"], self._version)
+        name = _class_name(self._version)
         known = ", ".join(f"{writer}.SCHEMA: {name}.{method}" for writer, method in self._decoders.items())
         return f"{name}.DECODERS = {{{known}}}\n" if known else ""
 
-    def _record(self, schema: Mapping[str, Any], *, top: bool = False) -> str:
-        name = _class_name(schema["name"], self._version)
-        if name in self._named.values():
-            self._fail(f"two records called {schema['name']}")
-        self._named[schema["name"]] = name
-        fields = [self._field(field) for field in schema["fields"]]
-        defaulted = [" = " in line for line in fields]
-        keywords = ", kw_only=True" if defaulted != sorted(defaulted) else ""
-        lines = ["", "", f"class {name}(Record{keywords}, frozen=True):"]
-        lines += [*_docstring(schema.get("doc", f"{schema['name']}.")), "", *fields]
-        if top:
+    def _record(self, type_: Type) -> str:
+        if type_ in self._open:
+            self._fail(f"{type_.name} is inside itself, which is not supported")
+        if type_ in self._made:
+            return self._made[type_]
+        name = _class_name(self._version, type_)
+        if name in self._made.values():
+            self._fail(f"two records called {type_.name.rpartition('.')[2]}")
+        self._made[type_] = name
+        self._open.add(type_)
+        fields = [self._field(field) for field in type_.fields.values()]
+        defaulted = [field.default is not ... for field in type_.fields.values()]
+        keywords = defaulted != sorted(defaulted)
+        lines = ["", "", f"class {name}(Record{', kw_only=True' if keywords else ''}, frozen=True):"]
+        lines += [*_docstring(type_.attributes.get("doc", f"{name.removesuffix(f'V{self._version.number}')}."))]
+        lines += ["", *fields]
+        if type_ is self._version.parsed:
             lines += ["", f"    VERSION: ClassVar[int] = {self._version.number}"]
             lines += ["    SCHEMA: ClassVar[str] = (", *_literals(self._version.text), "    )"]
-            lines += encoder(schema)
+            lines += encoder(type_)
             for writer in self._writers:
                 method = "decode_fast" if writer is self._version else f"decode_fast_v{writer.number}"
-                if found := decoder(method, schema, writer.schema, keywords=bool(keywords)):
+                if found := decoder(method, type_, writer.parsed, keywords=keywords):
                     lines += found
-                    self._decoders[_class_name(writer.schema["name"], writer)] = method
+                    self._decoders[_class_name(writer)] = method
         self._classes.append("\n".join(lines) + "\n")
+        self._open.remove(type_)
         return name
 
-    def _field(self, field: Mapping[str, Any]) -> str:
-        name = field["name"]
+    def _field(self, field: Field) -> str:
+        name = field.name
         if keyword.iskeyword(name) or name.startswith("__") or name in _TAKEN:
             self._fail(f"{name} cannot be a field's name in Python")
-        limits = {word: field[word] for word in field if word in LIMITS}
-        lines = [f"    {name}: {self._type(field['type'], limits, name)}"]
-        if "default" in field:
-            lines[0] += f" = {self._default(field['type'], field['default'], name)}"
-        if "doc" in field:
-            lines += _docstring(field["doc"])
+        lines = [f"    {name}: {self._type(field.type, field.attributes, name)}"]
+        if field.default is not ...:
+            lines[0] += f" = {self._default(field, name)}"
+        if "doc" in field.attributes:
+            lines += _docstring(field.attributes["doc"])
         return "\n".join(lines)
 
-    def _default(self, schema: Any, default: Any, where: str) -> str:
-        if isinstance(schema, list):  # a union's default is of its first branch
-            schema = schema[0]
-        kind = schema if isinstance(schema, str) else schema["type"]
-        if kind in {
-            "bytes",
-            "fixed",
-        }:  # JSON has them as text, a code point a byte (Avro specification, "Complex Types")
-            default = default.encode("latin-1")
-        if kind in {"float", "double"}:
+    def _default(self, field: Field, where: str) -> str:
+        branches = field.type.parts if field.type.kind == "union" else (field.type,)
+        type_ = next((branch for branch in branches if is_value(branch, field.default)), branches[0])
+        default = field.default
+        if "logicalType" in type_.attributes or type_.kind == "record":
+            self._fail(f"{where} has a default of a {type_.attributes.get('logicalType', 'record')}, not supported")
+        # JSON has bytes as text, and so fastavro would give it.
+        if default and any(part.kind in {"bytes", "fixed"} for part in (type_, *type_.parts)):
+            self._fail(f"{where} has a default of bytes, not supported")
+        if type_.kind in {"float", "double"}:
             default = float(default)
-        if isinstance(schema, dict) and ("logicalType" in schema or kind == "record"):
-            self._fail(f"{where} has a default of a {schema.get('logicalType', kind)}, which is not supported")
         if isinstance(default, dict | list):
             return f"field(default_factory={f'lambda: {_literal(default)}' if default else type(default).__name__})"
-        return _literal(default)
+        return 'b""' if type_.kind == "bytes" else _literal(default)
 
-    def _type(self, schema: Any, limits: Mapping[str, Any], where: str) -> str:
-        match schema:
-            case list():
-                return self._union(schema, limits, where)
-            case str() if schema not in _PRIMITIVES:
-                return self._named.get(schema.rpartition(".")[2]) or self._fail(f"{where} is of the unknown {schema}")
-            case str():
-                return self._primitive(schema, {}, limits, where)
-            case {"type": dict() | list() as inner}:
-                return self._type(inner, limits, where)
-            case _:
-                own = {word: schema[word] for word in schema if word in LIMITS}
-                return self._primitive(schema["type"], schema, {**own, **limits}, where)
-
-    def _primitive(self, kind: str, schema: Mapping[str, Any], limits: Mapping[str, Any], where: str) -> str:
-        """Give a type that has a limit, in msgspec's way of saying it."""
-        if logical := _LOGICAL.get((kind, str(schema.get("logicalType", "")))):
-            if limits:
-                self._fail(f"{where} has a limit on a {schema['logicalType']}, which is not supported")
+    def _type(self, type_: Type, near: Mapping[str, Any], where: str) -> str:
+        """Give a type that may have a limit, stated `near` it or by itself, in msgspec's way of saying it."""
+        if type_.kind == "union":
+            return self._union(type_, near, where)
+        stated = [word for word in {**type_.attributes, **near} if word in WORDS]
+        if logical := _LOGICAL.get((type_.kind, str(type_.attributes.get("logicalType", "")))):
+            if stated:
+                self._fail(f"{where} has a limit on a {type_.attributes['logicalType']}, which is not supported")
             return logical
-        constraints: dict[str, int | float] = dict(_BOUNDS.get(kind, {}))
-        for word, limit in limits.items():
-            if word not in _WORDS.get(kind, {}):
-                self._fail(f"{where} has {word}, which says nothing of a {kind}")
-            if isinstance(limit, bool) or not isinstance(limit, int | float):
-                self._fail(f"{where} has the {word} {limit!r}, which is no number")
-            constraints[_WORDS[kind][word]] = limit
-        base = self._base(kind, schema, where)
-        limited = ", ".join(f"{name}={_literal(value)}" for name, value in constraints.items())
+        found = bounds(type_.kind, near, type_.attributes) or ()
+        for word in stated:
+            if word not in {known for known, _ in found}:
+                self._fail(f"{where} has {word}, which says nothing of a {type_.kind}")
+        # A length is never less than 0.
+        telling = [one for one in found if math.isfinite(one[1]) and one not in {("minLength", 0), ("minItems", 0)}]
+        limited = ", ".join(f"{_META[word]}={_literal(limit)}" for word, limit in telling)
+        base = self._base(type_, where)
         return f"Annotated[{base}, Meta({limited})]" if limited else base
 
-    def _base(self, kind: str, schema: Mapping[str, Any], where: str) -> str:
-        if kind in _PRIMITIVES:
-            return _PRIMITIVES[kind]
-        match kind:
+    def _base(self, type_: Type, where: str) -> str:
+        match type_.kind:
             case "array":
-                return f"list[{self._type(schema['items'], {}, where)}]"
+                return f"list[{self._type(type_.parts[0], {}, where)}]"
             case "map":
-                return f"dict[str, {self._type(schema['values'], {}, where)}]"
+                return f"dict[str, {self._type(type_.parts[0], {}, where)}]"
             case "record":
-                return self._record(schema)
+                return self._record(type_)
             case "enum":
-                self._named[schema["name"]] = f"Literal[{', '.join(map(_literal, schema['symbols']))}]"
+                return f"Literal[{', '.join(map(_literal, type_.symbols))}]"
             case "fixed":
-                size = schema["size"]
-                self._named[schema["name"]] = f"Annotated[bytes, Meta(min_length={size}, max_length={size})]"
-            case _:
-                return self._type(kind, {}, where)
-        return self._named[schema["name"]]
+                return f"Annotated[bytes, Meta(min_length={type_.size}, max_length={type_.size})]"
+            case kind:
+                return _PRIMITIVES[kind]
 
-    def _union(self, branches: list[Any], limits: Mapping[str, Any], where: str) -> str:
-        others = [branch for branch in branches if branch != "null"]
+    def _union(self, type_: Type, near: Mapping[str, Any], where: str) -> str:
+        others = [branch for branch in type_.parts if branch.kind != "null"]
         if len(others) != 1:
             self._fail(f"{where} is a union of {len(others)} types besides null; only one has a Python type here")
-        inner = self._type(others[0], limits, where)
-        return f"{inner} | None" if len(others) < len(branches) else inner
+        inner = self._type(others[0], near, where)
+        return f"{inner} | None" if len(others) < len(type_.parts) else inner
 
     def _fail(self, what: str) -> NoReturn:
         raise NoPythonTypeError(f"{self._version.path}: {what}")
@@ -281,8 +272,6 @@ def _literal(value: object) -> str:
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_literal(key)}: {_literal(one)}' for key, one in value.items())}}}"
-    if isinstance(value, bytes):
-        return 'b"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
@@ -291,7 +280,7 @@ def _literal(value: object) -> str:
 def _docstring(doc: str) -> list[str]:
     text = doc.replace("\\", "\\\\").replace('"""', "'''")
     text += " " if text.endswith('"') else ""
-    return textwrap.wrap(f'"""{text}"""', 100, initial_indent="    ", subsequent_indent="    ")
+    return textwrap.wrap(f'"""{text}"""', 100, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
 
 
 def _literals(text: str) -> Iterator[str]:

@@ -59,9 +59,12 @@ def check(contract: Contract, baseline: Mapping[str, bytes] | None = None) -> tu
         finding_in(path, "RELEASED_CHANGED", f"{path.name} {what}", fix, line=line)
         for path, line, what, fix in changed_files(contract, baseline)
     ]
+    found += [finding for subject in contract.subjects.values() for finding in _numbering(subject)]
+    if found:
+        return tuple(found)  # whatever else would be said rests on those files
     for subject in contract.subjects.values():
         since = [one for one in subject.released if baseline is not None and one.path.name not in baseline]
-        found += [*_numbering(subject), *check_release(subject, since), *_state(subject)]
+        found += [*check_release(subject, since), *_state(subject)]
     return tuple(found)
 
 
@@ -70,8 +73,9 @@ def check_release(subject: Subject, since: Sequence[SchemaFile] = ()) -> tuple[F
     candidates = [*{_number(subject, file): file for file in (*since, subject.current)}.values()]
     edited = since if subject.is_released else candidates
     changes = [found for file in edited for found in _changes(subject, file)]
+    again = _released_before(subject)
     roles = _roles(subject)
-    return _without_off((*_judge(subject, candidates), *changes, *roles, *_alone(subject), *_golden(subject)))
+    return _without_off((*again, *_judge(subject, candidates), *changes, *roles, *_alone(subject), *_golden(subject)))
 
 
 def check_versions(subject: Subject, versions: Sequence[SchemaFile]) -> tuple[Finding, ...]:
@@ -155,10 +159,8 @@ def _golden(subject: Subject) -> Iterator[Finding]:
 def _state(subject: Subject) -> Iterator[Finding]:
     """Tell whether the edited schema is released, and its generated types are those of the released schemas."""
     if not subject.is_released:
-        same = [f"version {one.number}" for one in subject.released if one.text == subject.current.text]
-        again = f", but {same[0]} again, which is no new version for a registry: change its doc" if same else ""
         fix = f"run: python scripts/release_schema.py {subject.stem}"
-        yield finding_in(subject.current, "NOT_RELEASED", f"it is not the newest released version{again}", fix)
+        yield finding_in(subject.current, "NOT_RELEASED", "it is not the newest released version", fix)
         return
     path = module_path(subject)
     found = path.read_text("utf-8") if path.exists() else None
@@ -169,6 +171,14 @@ def _state(subject: Subject) -> Iterator[Finding]:
     if found != expected:
         message = f"contract/{path.name} is not what the released schemas generate"
         yield finding_in(path, "STALE_TYPES", message, "run: python scripts/generate_types.py")
+
+
+def _released_before(subject: Subject) -> Iterator[Finding]:
+    """Tell when the edited schema is an older version again, which no registry takes for a new one."""
+    for version in () if subject.is_released else subject.released:
+        if version.says_as(subject.current):
+            message = f"it is version {version.number} again, which no registry takes for a new one"
+            yield finding_in(subject.current, "SAME_AS_RELEASED", message, "change its doc, which says why it is back")
 
 
 def _numbering(subject: Subject) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, UnknownType
 
 from contract.avro_schema import Type, parse
-from contract.errors import ContractError
+from contract.binary import resolve
+from contract.errors import ContractError, Unreadable
+from contract.limits import AVROS, bounds
 from contract.subjects import SchemaFile
 
 
@@ -75,20 +77,11 @@ def write_golden(version: SchemaFile) -> Path:
 
 def decode_golden(golden: Golden, reader: SchemaFile, writer: SchemaFile) -> str | None:
     """Really decode golden bytes as a reader does, and give why it cannot; None when it can."""
-    buffer = io.BytesIO(golden.avro)
     try:
-        fastavro.schemaless_reader(buffer, _parsed(writer), _parsed(reader))
-    except EOFError:
-        return "its bytes end inside the record"
-    except _UNREADABLE as error:
+        resolve(golden.avro, _parsed(writer), _parsed(reader))
+    except Unreadable as error:
         return str(error)
-    left = len(golden.avro) - buffer.tell()
-    return f"{left} bytes are left behind the record" if left else None
-
-
-_UNREADABLE = (
-    SchemaResolutionError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError,
-)  # fmt: skip
+    return None
 
 
 @lru_cache(maxsize=512)
@@ -143,6 +136,7 @@ class _Values:
 
     def __init__(self) -> None:
         self._inside: list[Type] = []
+        self._items = 3  # of an array that is in no other, or they would multiply
 
     def ends(self, type_: Type, limits: Mapping[str, Any]) -> tuple[Any, Any] | None:
         limits = {**type_.attributes, **limits}
@@ -154,8 +148,10 @@ class _Values:
             case "record":
                 return self._record(type_)
             case "array":
+                depth, self._items = self._items, 1
                 ends = self.ends(type_.parts[0], {})
-                least, most = limits.get("minItems", 0), min(limits.get("maxItems", 3), 100)
+                self._items = depth
+                least, most = _sizes("array", limits, depth)
                 return ([ends[0]] * least, [ends[1]] * most) if ends else ([], [])
             case "map":
                 ends = self.ends(type_.parts[0], {})
@@ -183,19 +179,32 @@ class _Values:
         return (least, most) if len(least) == len(type_.fields) else None
 
     def _plain(self, type_: Type, limits: Mapping[str, Any]) -> tuple[Any, Any]:
-        symbols = type_.symbols or ("",)
-        shortest, longest = limits.get("minLength", 0), min(limits.get("maxLength", 100), 10_000)
-        if bits := {"int": 31, "long": 63}.get(type_.kind):
-            return limits.get("minimum", -(2**bits)), limits.get("maximum", 2**bits - 1)
-        real = float(limits.get("minimum", -1.5)), float(limits.get("maximum", 1.5))
-        ends: dict[str, tuple[Any, Any]] = {
-            "null": (None, None),
-            "boolean": (False, True),
-            "string": ("a" * shortest, "é" * longest),
-            "bytes": (bytes(shortest), b"\xff" * longest),
-            "float": real,
-            "double": real,
-            "enum": (symbols[0], symbols[-1]),
-            "fixed": (bytes(type_.size), b"\xff" * type_.size),
-        }
-        return ends[type_.kind]
+        match type_.kind:
+            case "int" | "long" | "float" | "double":
+                return _numbers(type_.kind, limits)
+            case "string":
+                shortest, longest = _sizes("string", limits, 100)
+                return "a" * shortest, "é" * longest
+            case "bytes":
+                shortest, longest = _sizes("bytes", limits, 100)
+                return bytes(shortest), b"\xff" * longest
+            case "fixed":
+                return bytes(type_.size), b"\xff" * type_.size
+            case "enum":
+                return (type_.symbols[0], type_.symbols[-1]) if type_.symbols else ("", "")
+            case kind:
+                return (None, None) if kind == "null" else (False, True)
+
+
+def _numbers(kind: str, limits: Mapping[str, Any]) -> tuple[float, float]:
+    (_, least), (_, greatest) = bounds(kind, limits) or AVROS[kind]
+    if kind in {"int", "long"}:
+        return least, greatest
+    low = least if math.isfinite(least) else min(-1.5, greatest)
+    return float(low), float(greatest if math.isfinite(greatest) else max(1.5, low))
+
+
+def _sizes(kind: str, limits: Mapping[str, Any], enough: int) -> tuple[int, int]:
+    """Give the least and the greatest size; where no limit says how great, one that is enough."""
+    (_, least), (_, greatest) = bounds(kind, limits) or AVROS[kind]
+    return int(least), int(max(least, min(greatest, enough if math.isinf(greatest) else 10_000)))

@@ -30,19 +30,27 @@ class Registered:
 
 
 def lookup(
-    registry: SchemaRegistryClient, subject: str, text: str, references: Sequence[SchemaReference] = ()
-) -> Registered | None:  # fmt: skip
-    """Find a schema's version and id in a subject by its text; None when the subject does not hold it."""
+    registry: SchemaRegistryClient,
+    subject: str,
+    text: str,
+    references: Sequence[SchemaReference] = (),
+    *,
+    deleted: bool = True,
+) -> Registered | None:
+    """Find a schema's version and id in a subject by its text; None when the subject does not hold it.
+
+    `deleted` versions count, too, for whoever reads: what they wrote may still be in the topic.
+    """
     with answers():
         try:
-            # Deleted versions too: what they wrote may still be in the topic.
-            found = registry.lookup_schema(subject, Schema(text, "AVRO", list(references)), deleted=True)
+            found = registry.lookup_schema(subject, Schema(text, "AVRO", list(references)), deleted=deleted)
         except SchemaRegistryError as error:
-            if is_absent(error):
+            # 422: it is no Avro schema, or refers to others, as another subject's may.
+            if is_absent(error) or error.http_status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
                 return None
             raise
     if not found.version or found.schema_id is None:
-        raise Unavailable("what answers as the schema registry is none: its answer names no version and id")
+        raise Unavailable("what answers is not a schema registry: its answer names no version and id")
     return Registered(subject, found.version, found.schema_id, already=True)
 
 
@@ -85,7 +93,7 @@ def answers() -> Iterator[None]:
         if status in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
             raise ContractError(f"the schema registry refuses it ({status}): {error.error_message}") from None
         if status == HTTPStatus.NOT_FOUND and not is_absent(error):
-            raise Unavailable("what answers is no schema registry (404): is its path missing in the URL?") from None
+            raise Unavailable("what answers is not a schema registry (404): is its path missing in the URL?") from None
         raise Unavailable(f"the schema registry answered {status}: {error.error_message}") from None
     except OAuthTokenError as error:
         names = ", ".join(f"SCHEMA_REGISTRY_BEARER_AUTH_{name}" for name in _TOKEN_SETTINGS)
@@ -98,7 +106,7 @@ def answers() -> Iterator[None]:
             raise SettingError(why) from None
         raise Unavailable(f"the schema registry does not answer: {str(error) or type(error).__name__}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Unavailable("what answers as the schema registry is none: its answer is not a registry's JSON") from None
+        raise Unavailable("what answers is not a schema registry: its answer is not a registry's JSON") from None
 
 
 def is_absent(error: SchemaRegistryError) -> bool:

@@ -57,11 +57,6 @@ class Plan:
         """Whether the subject's level is another than the contract's."""
         return self.level_now != self.subject.compatibility
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self.missing and not self.sets_level
-
 
 def plan(subject: Subject, registry: SchemaRegistryClient) -> Plan:
     """Compare one subject's released files with a registry; changes nothing.
@@ -112,7 +107,8 @@ def check_live(
     for file in absent:
         message = f"{subject.name}: the registry does not hold version {file.number}"
         found.append(finding_in(file, "NOT_REGISTERED", message, fix))
-    if planned.sets_level:
+    is_new = not planned.present and not absent  # all of its versions are being released
+    if planned.sets_level and not is_new:
         message = f"{subject.name}: the registry's level is {planned.level_now or 'its default'}, ours is "
         found.append(finding_in(subject.current, "REGISTRY_LEVEL", message + subject.compatibility, fix))
     if is_compatible(found) and find(registry, subject.name, subject.current) is None:
@@ -123,7 +119,7 @@ def check_live(
 def find(registry: SchemaRegistryClient, subject: str, file: SchemaFile) -> Registered | None:
     """Find a schema file's version and id in a subject; None when it, or one that it refers to, is not there."""
     schema = _schema(registry, file)
-    return None if schema is None else lookup(registry, subject, file.text, schema.references or ())
+    return None if schema is None else lookup(registry, subject, file.text, schema.references or (), deleted=False)
 
 
 def _set_level(registry: SchemaRegistryClient, subject: Subject) -> bool:
@@ -179,7 +175,7 @@ def _register(registry: SchemaRegistryClient, subject: str, file: SchemaFile) ->
     schema = _schema(registry, file)
     if schema is None:
         raise NotRegistered(f"{file.path.name} refers to a schema that the registry does not hold")
-    before = lookup(registry, subject, file.text, schema.references or ())
+    before = find(registry, subject, file)
     if before is not None:
         return before
     try:
@@ -187,9 +183,9 @@ def _register(registry: SchemaRegistryClient, subject: str, file: SchemaFile) ->
             registry.register_schema(subject, schema)
     except (Unavailable, ContractError):
         # Whoever registers the same at the same time may come first, and some registries answer that with an error.
-        if lookup(registry, subject, file.text, schema.references or ()) is None:
+        if find(registry, subject, file) is None:
             raise
-    registered = lookup(registry, subject, file.text, schema.references or ())
+    registered = find(registry, subject, file)
     if registered is None:
         raise Unavailable(f"the registry took {file.path.name} for {subject} and does not find it")
     return replace(registered, already=False)
@@ -225,11 +221,11 @@ def _differences(
     expected = [version.number for version in subject.released][: len(present)]
     if ours != sorted(ours) or [*present] != expected:
         message = f"{subject.name}: the registry holds the released versions in another order ({ours})"
-        yield finding_in(subject.current, "REGISTRY_ORDER", message, "delete them there, the newest first")
+        yield finding_in(subject.current, "REGISTRY_ORDER", message, "delete them there permanently, the newest first")
     for number in sorted(set(numbers) - set(ours)):
         if len(present) < len(subject.released) or number < max(ours, default=0):
             message = f"{subject.name}: version {number} in the registry has another text than every released file"
-            fix = "find out who registered it, then release it here too or delete it there"
+            fix = "find out who registered it, then release it here too or delete it there permanently"
             yield finding_in(subject.current, "REGISTRY_DRIFT", message, fix)
         else:
             yield _ahead(subject, registry, number)
@@ -251,5 +247,7 @@ def _ahead(subject: Subject, registry: SchemaRegistryClient, number: int) -> Fin
         blocked = [f"anyone: it is no Avro schema: {error}"]
     what = f"{subject.name}: the registry is ahead, its version {number} is not among the released files"
     reads = f" and cannot be read by {'; '.join(blocked)}" if blocked else "; every reader here can read it"
-    found = finding_in(subject.current, "REGISTRY_AHEAD", what + reads, "release it here too, or delete it there")
+    found = finding_in(
+        subject.current, "REGISTRY_AHEAD", what + reads, "release it here too, or delete it there permanently"
+    )
     return found if blocked else replace(found, severity="warning")

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from contract.avro_schema import Field, Type
+from contract.avro_schema import Field, Type, is_value
 from contract.compatibility import PROMOTIONS, Incompatibility, same_name
+from contract.limits import Bound, allows, bounds
 
 Severity: TypeAlias = Literal["error", "warning", "off"]
 
@@ -65,17 +65,6 @@ def check_schema(schema: Type) -> tuple[Incompatibility, ...]:
     return tuple(dict.fromkeys(broken for pair in _matched(schema, schema) for broken in _alone(pair[0])))
 
 
-_Bound: TypeAlias = tuple[str, float]  # a limit's word and its value
-# JSON Schema's words for the least and the greatest, and what holds where a schema does not say: Avro's own bounds.
-_BOUNDS: Mapping[str, tuple[_Bound, _Bound]] = {
-    "int": (("minimum", -(2**31)), ("maximum", 2**31 - 1)),
-    "long": (("minimum", -(2**63)), ("maximum", 2**63 - 1)),
-    **dict.fromkeys(("float", "double"), (("minimum", -math.inf), ("maximum", math.inf))),
-    **dict.fromkeys(("string", "bytes"), (("minLength", 0), ("maxLength", math.inf))),
-    "array": (("minItems", 0), ("maxItems", math.inf)),
-}
-
-
 class _Slot:
     """A type where it is used: in a field, whose limits count as the type's own, or elsewhere."""
 
@@ -90,13 +79,9 @@ class _Slot:
         for branch in self.type.parts if self.type.kind == "union" else (self.type,):
             yield _Slot(branch, self.field)
 
-    def bounds(self) -> list[_Bound]:
+    def bounds(self) -> tuple[Bound, ...]:
         """Give the least and the greatest that is allowed; nothing for a type that has no limits."""
-        return [(word, self._limit(word, limit)) for word, limit in _BOUNDS.get(self.type.kind, ())]
-
-    def _limit(self, word: str, otherwise: float) -> float:
-        stated: list[float] = [user.attributes[word] for user in self.users if _is_number(user.attributes.get(word))]
-        return stated[0] if stated else otherwise
+        return bounds(self.type.kind, *(user.attributes for user in self.users)) or ()
 
     def at(self, attribute: str = "") -> str:
         """Give the pointer to an attribute, or to the whole where it has none such."""
@@ -157,8 +142,15 @@ def _pair(reader: _Slot, writer: _Slot) -> Iterator[Incompatibility]:
 
 def _limits(reader: _Slot, writer: _Slot) -> Iterator[Incompatibility]:
     """Find what the writer may write and the reader refuses: its least is above the writer's, its greatest below."""
+    # A character has one to four bytes of UTF-8.
+    shortest = 4 if (reader.type.kind, writer.type.kind) == ("string", "bytes") else 1
+    longest = 4 if (reader.type.kind, writer.type.kind) == ("bytes", "string") else 1
     for (word, limit), (_, written), least in zip(reader.bounds(), writer.bounds(), (True, False), strict=False):
-        if (limit > written) if least else (limit < written):
+        if (
+            (limit > -(-written // shortest) if shortest > 1 else limit > written)
+            if least
+            else limit < written * longest
+        ):
             has = f"the {word} {written}" if writer.at(word).endswith(word) else f"no {word}"
             further, nearer = ("lower", "higher") if least else ("higher", "lower")
             message = f"{reader.shown} has the {word} {limit} for the reader and {has} for the writer"
@@ -197,7 +189,9 @@ def _alone(slot: _Slot) -> Iterator[Incompatibility]:
         if not slot.field.attributes.get("doc"):
             message = f"{slot.shown} does not say what it means"
             yield _break(AgreedRule.DOC_MISSING, slot, slot, message, "give it a `doc`")
-        if _breaks(slot.field.default, slot.bounds()):
+        if is_value(slot.type, slot.field.default) and not allows(
+            slot.type.kind, slot.field.default, slot.field.attributes, slot.type.attributes
+        ):
             message = f"readers refuse each record without {slot.shown}: its default breaks its own limit"
             fix = "give it a default within its limits"
             yield _break(AgreedRule.DEFAULT_BREAKS_LIMIT, slot, slot, message, fix, word="default")
@@ -208,11 +202,6 @@ def _alone(slot: _Slot) -> Iterator[Incompatibility]:
             yield _break(AgreedRule.NAME_CASE, where, where, message, f"give it a name in {case}")
 
 
-def _breaks(default: Any, bounds: list[_Bound]) -> bool:
-    size = len(default) if isinstance(default, str | list) else default
-    return bool(bounds) and _is_number(size) and not bounds[0][1] <= size <= bounds[1][1]
-
-
 def _break(
     rule: AgreedRule, reader: _Slot, writer: _Slot, message: str, *fixes: str, word: str = ""
 ) -> Incompatibility:  # fmt: skip
@@ -221,10 +210,6 @@ def _break(
 
 def _default(of: Field | Type) -> Any:
     return ... if isinstance(of, Type) and of.default is None else of.default
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _decimal(attributes: Mapping[str, Any]) -> str:

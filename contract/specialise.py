@@ -6,12 +6,14 @@ reads or refuses it. So they need not know any error, and a test holds both equa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
+from contract.avro_schema import Field, Type, is_value
+from contract.limits import allows, bounds
 from contract.varint import TABLE
 
-_INTEGERS = {"int": 31, "long": 63}
+_INTEGERS = {"int", "long"}
 _LENGTHS = {"string": "str", "bytes": "bytes"}
 _REALS = {"float": ("FLOAT", 4), "double": ("DOUBLE", 8)}
 _UTF8_MOST = 4  # bytes a character
@@ -22,9 +24,9 @@ _OURS = {"self", "cls", "frame", "data", "at", "end", "number", "len", "type", "
 _OURS |= {"TABLE", "FLOAT", "DOUBLE", "varint", "read_varint"}
 
 
-def encoder(schema: Mapping[str, Any]) -> list[str]:
+def encoder(record: Type) -> list[str]:
     """Give the lines of `encode_fast` for a record, none when it holds more than primitives."""
-    fields = _fields(schema)
+    fields = _fields(record)
     if not fields:
         return []
     parts = ", ".join(field.part() for field in fields)
@@ -33,7 +35,7 @@ def encoder(schema: Mapping[str, Any]) -> list[str]:
     return ["", *_indent([*method, f'    return b"".join((frame, {parts}))'])]
 
 
-def decoder(name: str, reader: Mapping[str, Any], writer: Mapping[str, Any], *, keywords: bool) -> list[str]:
+def decoder(name: str, reader: Type, writer: Type, *, keywords: bool) -> list[str]:
     """Give the lines of a method that reads with one schema what another wrote, or the same.
 
     None when either holds more than primitives, or when they differ by more than fields that one of them lacks.
@@ -46,7 +48,7 @@ def decoder(name: str, reader: Mapping[str, Any], writer: Mapping[str, Any], *, 
     if (
         not wanted
         or not written
-        or any(reader.get(key) != writer.get(key) for key in ("name", "namespace"))
+        or reader.name != writer.name
         or not all(field.may_be_absent for field in absent)
         or any(field.kind != kinds.get(one, field.kind) for one, field in wanted.items())
     ):
@@ -62,9 +64,9 @@ def decoder(name: str, reader: Mapping[str, Any], writer: Mapping[str, Any], *, 
     return ["", *_indent([*method, f"    if {at} != len(data):", "        return None", f"    return cls({values})"])]
 
 
-def _fields(schema: Mapping[str, Any]) -> list[_Field]:
+def _fields(record: Type) -> list[_Field]:
     """Give a record's fields, none when one of them is no primitive or is called as what the methods themselves use."""
-    fields = [_Field(field) for field in schema["fields"]]
+    fields = [_Field(field) for field in record.fields.values()]
     names = {field.name for field in fields} | {f"{field.name}_utf8" for field in fields}
     plain = len(names) == 2 * len(fields) and not names & _OURS and all(field.is_primitive for field in fields)
     return fields if plain else []
@@ -73,17 +75,17 @@ def _fields(schema: Mapping[str, Any]) -> list[_Field]:
 class _Field:
     """The lines for one field; each leaves the method with None where the value is not plainly valid."""
 
-    def __init__(self, field: Mapping[str, Any]) -> None:
-        kind = field["type"]
-        self._limits = dict(field)
-        if isinstance(kind, dict) and isinstance(kind.get("type"), str) and "logicalType" not in kind:
-            self._limits = {**kind, **field}
-            kind = kind["type"]
-        self.name = field["name"]
-        self.kind = kind if isinstance(kind, str) else ""
-        # Under another name it may be there all the same.
-        self.may_be_absent = "default" in field and "aliases" not in field
-        self.is_primitive = self.kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
+    def __init__(self, field: Field) -> None:
+        type_, stated = field.type, (field.attributes, field.type.attributes)
+        self.name = field.name
+        self.kind = type_.kind
+        self.is_primitive = "logicalType" not in type_.attributes and (
+            self.kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
+        )
+        (_, self._least), (_, self._most) = bounds(type_.kind, *stated) or (("", -math.inf), ("", math.inf))
+        # Under another name it may be there all the same; and what breaks its own limit is fastavro's to refuse.
+        default = field.default
+        self.may_be_absent = not field.aliases and is_value(type_, default) and allows(type_.kind, default, *stated)
 
     def take(self) -> list[str]:
         """Take the field from the record and check type and limits."""
@@ -100,7 +102,7 @@ class _Field:
         name = self.name
         if self.kind in _LENGTHS:
             data = f"{name}_utf8" if self.kind == "string" else name
-            most = self._limits.get("maxLength", len(TABLE)) * (_UTF8_MOST if self.kind == "string" else 1)
+            most = self._most * (_UTF8_MOST if self.kind == "string" else 1)
             length = f"TABLE[len({data})]" if most < len(TABLE) else f"varint(len({data}))"
             return f"{length}, {data}"
         if self.kind in _INTEGERS:
@@ -123,7 +125,7 @@ class _Field:
             return [f"({name},) = {_REALS[self.kind][0]}.unpack_from(data, {at})", *self._refuse(self._breaks()),
                     *self.skip(at)]  # fmt: skip
         if self.kind in _INTEGERS:
-            if self._limits.get("minimum", -1) >= 0:  # an odd one is negative
+            if self._least >= 0:  # an odd one is negative
                 return [*_number(at), f"{name} = number >> 1", *self._refuse(["number & 1", *self._breaks()])]
             return [*_number(at), f"{name} = (number >> 1) ^ -(number & 1)", *self._refuse(self._breaks())]
         value = "data[at:end]" + (".decode()" if self.kind == "string" else "")
@@ -144,13 +146,10 @@ class _Field:
 
     def _breaks(self) -> list[str]:
         """Give the conditions under which a value breaks a limit, Avro's own among them."""
-        if self.kind in _LENGTHS:
-            return _outside(f"len({self.name})", self._limits.get("minLength"), self._limits.get("maxLength"))
-        least, most = self._limits.get("minimum"), self._limits.get("maximum")
-        if bits := _INTEGERS.get(self.kind):
-            least = -(2**bits) if least is None else least
-            most = 2**bits - 1 if most is None else most
-        return _outside(self.name, least, most)
+        what = f"len({self.name})" if self.kind in _LENGTHS else self.name
+        low = f"{self._least!r} <= " if math.isfinite(self._least) and (self._least or what == self.name) else ""
+        high = f" <= {self._most!r}" if math.isfinite(self._most) else ""
+        return [f"not {low}{what}{high}"] if low or high else []
 
 
 def _number(at: str) -> list[str]:
@@ -160,14 +159,6 @@ def _number(at: str) -> list[str]:
         "if number > 127:", "    number += (data[at] << 7) - 128", "    at += 1",
         "    if number > 16383:", "        number, at = read_varint(data, at - 2)",
     ]  # fmt: skip
-
-
-def _outside(what: str, least: float | None, most: float | None) -> list[str]:
-    if least is None and most is None:
-        return []
-    low = "" if least is None else f"{least!r} <= "
-    high = "" if most is None else f" <= {most!r}"
-    return [f"not {low}{what}{high}"]
 
 
 def _indent(lines: Any) -> list[str]:

@@ -72,6 +72,11 @@ class SchemaFile:
             found[reference.schema.path.name] = reference.schema
         return found
 
+    def says_as(self, other: SchemaFile) -> bool:
+        """Whether both are the same to a registry, with the schemas that they refer to."""
+        ours, theirs = ((file.text, *(used.text for used in file.bundle.values())) for file in (self, other))
+        return ours == theirs
+
     def _parse(self, *, check_defaults: bool = False) -> Type:
         references = {name: file.schema for name, file in self.bundle.items()}
         return parse(self.schema, references, check_defaults=check_defaults)
@@ -131,7 +136,7 @@ class Subject:
     @cached_property
     def is_released(self) -> bool:
         """Whether the edited schema, with those that it refers to, is the newest released version."""
-        return bool(self.released) and _content(self.current) == _content(self.newest)
+        return bool(self.released) and self.current.says_as(self.newest)
 
     def version(self, number: int) -> SchemaFile:
         """Give one released version; raises ContractError when it is not there."""
@@ -155,10 +160,6 @@ class Subject:
     def stem(self) -> str:
         """What the schema's files and its generated module are called, `order` for `order.avsc`."""
         return self.current.path.stem
-
-
-def _content(file: SchemaFile) -> tuple[str, ...]:
-    return (file.text, *(other.text for other in file.bundle.values()))
 
 
 class _Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from report import report
 
 from contract.codegen import NoPythonTypeError, generate, module_path
-from contract.errors import ContractError, PipelineError
+from contract.errors import ContractError
 from contract.gate import check_release, is_compatible
 from contract.golden import write_golden
 from contract.released import FOLDER, record_files
@@ -46,7 +46,7 @@ def run(flags: Namespace, settings: Settings) -> int:
     try:
         _write_version(contract, subject, folder / f"{subject.stem}.v{subject.next_number}.avsc")
         types = _write_types(load_contract(contract.directory).subject(flags.name))
-    except PipelineError:
+    except BaseException:
         for path in {*folder.iterdir()} - before:
             path.unlink()
         raise

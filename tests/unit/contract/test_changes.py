@@ -17,6 +17,7 @@ PIZZA = {"name": "pizza", "type": "string", "maxLength": 64}
 ENUM = {"type": "enum", "name": "E", "symbols": ["A"]}
 FIXED = {"type": "fixed", "name": "F", "size": 2}
 SUB = record({"name": "street", "type": "string"}, name="Address")
+MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 NEXT = {"name": "next", "type": ["null", "R"]}
 
 
@@ -55,6 +56,23 @@ NEXT = {"name": "next", "type": ["null", "R"]}
          ("`e` was E (A) and is E (A, B)",)),
         (record(PIZZA), record(PIZZA, namespace="n"), ("the schema was R and is n.R",)),
         (record(NEXT), record(NEXT, {"name": "m", "type": {"type": "map", "values": "R"}}), ("added `m` map of R",)),
+        (record(PIZZA), record({**PIZZA, "aliases": ["dish"]}), ("`pizza` has the alias dish",)),
+        (record({**PIZZA, "aliases": ["dish"]}), record(PIZZA), ("`pizza` lost the alias dish",)),
+        (
+            record({"name": "at", "type": ["null", MILLIS]}),
+            record({"name": "at", "type": ["null", {**MILLIS, "logicalType": "timestamp-micros"}]}),
+            ('`at` logicalType was "timestamp-millis" and is "timestamp-micros"',),
+        ),
+        (
+            record({"name": "tags", "type": {"type": "array", "items": {"type": "string", "maxLength": 5}}}),
+            record({"name": "tags", "type": {"type": "array", "items": {"type": "string", "maxLength": 50}}}),
+            ("`tags` items' maxLength was 5 and is 50",),
+        ),
+        (
+            record({"name": "e", "type": {**ENUM, "symbols": ["A", "B"], "default": "A"}, "default": "B"}),
+            record({"name": "e", "type": {**ENUM, "symbols": ["A", "B"], "default": "B"}, "default": "B"}),
+            ("`e` symbols' default was \"A\" and is \"B\"",),
+        ),
         ("int", "long", ("the schema was int and is long",)),
         (None, "int", ("the first version",)),
     ],

@@ -231,8 +231,19 @@ class TestLookups:
                 read(V1_BYTES, CONTEXT)
         assert read(V1_BYTES, CONTEXT) == OrderV1("margherita", 17)
 
-    def test_an_unknown_id_is_asked_for_again(self, registered: CountingRegistry, subject: Subject) -> None:
+    def test_many_messages_of_an_unknown_id_are_one_question(self, registered: CountingRegistry) -> None:
+        """Else a sender of nonsense would keep its readers from their work."""
+        read = RecordDeserializer(OrderV1, registered)
+        for _ in range(100):
+            with pytest.raises(Unreadable, match="knows no schema of id 77"):
+                read(framed(77, b""), CONTEXT)
+        assert registered.counts == {"get_schema": 1, "lookup_schema": 1}
+
+    def test_an_unknown_id_is_asked_for_again(
+        self, registered: CountingRegistry, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """It may be registered a moment later, as when a consumer starts before a waiter of a newer version."""
+        monkeypatch.setattr("contract.codec.ASK_AGAIN_SECONDS", 0.0)
         read = RecordDeserializer(OrderV1, registered)
         newer = subject.newest.text.replace('"restaurant"', '"restaurant","aliases":["Later"]')
         data = framed(4, V2_BYTES[5:])
@@ -243,7 +254,7 @@ class TestLookups:
 
     def test_a_schema_that_is_none_is_not_the_messages_fault(self, registered: CountingRegistry) -> None:
         schema_id = registered.register_schema("pizza-order-value", Schema('{"type": "recrd"}', "AVRO"))
-        with pytest.raises(NotRegistered, match="a schema that is none"):
+        with pytest.raises(NotRegistered, match="not valid Avro"):
             RecordDeserializer(OrderV1, registered)(framed(schema_id, b""), CONTEXT)
 
 

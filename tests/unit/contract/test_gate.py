@@ -217,10 +217,10 @@ def test_a_version_that_was_released_before_cannot_be_released_again(schemas: Pa
     """A registry has one version for one text."""
     shutil.copy(schemas / "released/order.v1.avsc", schemas / "order.avsc")
     settings(schemas, "identity: order_id", "identity: table")
-    (message,) = [one.message for one in check(load_contract(schemas)) if one.rule == "NOT_RELEASED"]
-    assert message == (
-        "it is not the newest released version, but version 1 again, "
-        "which is no new version for a registry: change its doc"
+    (finding,) = [one for one in check_release(load_contract(schemas).subject("order")) if one.severity == "error"]
+    assert (finding.rule, finding.message) == (
+        "SAME_AS_RELEASED",
+        "it is version 1 again, which no registry takes for a new one",
     )
 
 
@@ -295,7 +295,9 @@ def test_golden_bytes_that_a_reader_cannot_read(contract: Contract) -> None:
     record_files(contract.directory, [path])
     found = check(contract)
     assert [(finding.rule, Path(finding.file).name) for finding in found] == [("GOLDEN_BYTES", path.name)] * 2
-    assert "the cook, reading with version 1, cannot read golden bytes of version 2: its bytes end" in found[0].message
+    assert (
+        "the cook, reading with version 1, cannot read golden bytes of version 2: its 3 bytes end" in found[0].message
+    )
 
 
 def test_a_schema_whose_bytes_the_library_cannot_read_though_avro_can(schemas: Path) -> None:
@@ -312,9 +314,11 @@ def test_a_schema_whose_bytes_the_library_cannot_read_though_avro_can(schemas: P
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "[3]", '[{"value": {}}]', '[{"value": {}, "avro": "0"}]'])
 def test_golden_bytes_that_are_none(contract: Contract, content: str) -> None:
-    """An emptied file must not pass as one that holds."""
+    """An emptied file must not pass as one that holds, nor when its fingerprint was changed with it."""
     path = golden_path(contract.subject("order").version(1))
     path.write_text(content)
+    assert [(one.rule, one.file) for one in check(contract)] == [("RELEASED_CHANGED", str(path))]
+    record_files(contract.directory, [path])
     with pytest.raises(ContractError, match=r"order\.v1\.golden\.json"):
         check(contract)
 

@@ -100,7 +100,7 @@ def test_a_schema_that_fastavro_does_not_take_is_a_sentence() -> None:
     ("avro", "reason"),
     [
         (b"\x02", None),
-        (b"", "its bytes end inside the record"),
+        (b"", "its 0 bytes end inside the record"),
         (b"\x02\x00\x00", "2 bytes are left behind the record"),
         (b"\xff" * 12, ""),
     ],

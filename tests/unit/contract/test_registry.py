@@ -50,7 +50,7 @@ class TestPlan:
         assert planned == Plan(subject, None, {}, subject.released, (), ())
         assert not planned.is_refused
         assert planned.sets_level
-        assert not planned.is_empty
+        assert planned.missing
         assert registry.get_subjects() == []
         assert set(registry.counts) == {"lookup_schema"}
 
@@ -174,7 +174,8 @@ class TestApply:
     def test_again_is_a_no_op(self, registry: CountingRegistry, subject: Subject) -> None:
         list(apply(plan(subject, registry), registry))
         planned = plan(subject, registry)
-        assert planned.is_empty
+        assert not planned.missing
+        assert not planned.sets_level
         registry.calls.clear()
         assert [(found.version, found.already) for found in apply(planned, registry)] == [(1, True), (2, True)]
         assert registry.calls == []
@@ -223,7 +224,7 @@ class TestReferences:
             list(apply(plan(subject, registry), registry))
         schema = registry.get_version("payment-value", 1).schema
         assert schema.references == [SchemaReference("shop.Invoice", "invoice-value", 1)]
-        assert all(plan(subject, registry).is_empty for subject in shop.subjects.values())
+        assert not any(plan(subject, registry).missing for subject in shop.subjects.values())
 
     def test_what_refers_to_a_schema_that_is_not_there_is_missing_and_cannot_be_registered_before_it(
         self, registry: CountingRegistry, shop: Contract
@@ -244,7 +245,7 @@ class TestOtherMachines:
     ) -> None:
         fail_once(registry, "set_config", SchemaRegistryError(409, 0, "A rule exists already"), monkeypatch)
         list(apply(plan(subject, registry), registry))
-        assert plan(subject, registry).is_empty
+        assert not plan(subject, registry).missing
 
     def test_a_level_that_a_registry_takes_only_for_what_it_holds_is_set_at_the_end(
         self, registry: CountingRegistry, subject: Subject, monkeypatch: pytest.MonkeyPatch
@@ -420,11 +421,11 @@ class TestAnswers:
             (httpx2.Response(200, text="<html>It works!</html>"), Unavailable, "its answer is not a registry's JSON"),
             (httpx2.Response(200, text="3"), Unavailable, "its answer is not a registry's JSON"),
             (httpx2.Response(200, text="[]"), Unavailable, "its answer is not a registry's JSON"),
-            (httpx2.Response(404, text="<html>Not Found</html>"), Unavailable, "is no schema registry (404)"),
+            (httpx2.Response(404, text="<html>Not Found</html>"), Unavailable, "is not a schema registry (404)"),
             (httpx2.ConnectError("[Errno 111] Connection refused"), Unavailable, "does not answer: [Errno 111]"),
             (httpx2.ReadTimeout(""), Unavailable, "does not answer: ReadTimeout"),
             (httpx2.RemoteProtocolError("closed"), Unavailable, "does not answer: closed"),
-            (OAuthTokenError("no token"), Forbidden, "no token for the schema registry: no token"),
+            (OAuthTokenError("no token"), Forbidden, "BEARER_AUTH_ISSUER_ENDPOINT_URL: no token"),
         ],
     )
     @pytest.mark.parametrize(
