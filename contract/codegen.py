@@ -101,10 +101,10 @@ def generate(subject: Subject) -> str:
     types = [_Version(version, writers) for version in writers]
     try:
         classes = "".join(one.source() for one in types)
-    except RecursionError:
+        loaded = {node.id for node in ast.walk(ast.parse(classes)) if isinstance(node, ast.Name)}
+    except (RecursionError, SyntaxError):  # Python's parser has fewer levels than its calls
         raise NoPythonTypeError(f"{subject.newest.path} nests too deeply for a Python type") from None
     newest = _class_name(subject.newest)
-    loaded = {node.id for node in ast.walk(ast.parse(classes)) if isinstance(node, ast.Name)}
     imports = [f"import {name}" for name in ("datetime", "decimal", "uuid") if name in loaded]
     for module, names in _IMPORTS.items():
         used = ", ".join(name for name in names if name in loaded)

@@ -199,7 +199,8 @@ class Contract:
         found = [subject for subject in self.subjects.values() if subject.stem == stem]
         if len(found) != 1:
             raise ContractError(
-                f"{self.directory / 'subjects.yaml'} has {len(found)} subjects of {stem}.avsc, one is needed"
+                f"{self.directory / 'subjects.yaml'} has {len(found) or 'no'} subjects whose schema is {stem}.avsc, "
+                "and one is needed"
             )
         return found[0]
 

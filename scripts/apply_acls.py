@@ -17,7 +17,7 @@ from runtime.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; exit 1 while somebody may do more than the file says."""
+    """Run the command; exit 1 while somebody may do more than the file says, and that is not to be taken away."""
     parser = create_parser("apply_acls", __doc__ or "", "python scripts/apply_acls.py --plan")
     parser.add_argument("--plan", action="store_true", help="show what would be done, and change nothing")
     parser.add_argument("--prune", action="store_true", help="take away what the file does not say")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from report import FORMATS, report
@@ -37,27 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: Namespace, settings: Settings) -> int:
     """Check the whole contract, or the files that the flags name."""
-    flags = Namespace(
-        **{"format": "text", "against": None, "live": False, "level": None, "old": [], "new": None} | vars(flags)
-    )
     if flags.level or flags.old or flags.new:
         if flags.level is None or flags.new is None or flags.live or flags.against:
             raise SettingError("--level and --new go together, with an --old for each released schema and nothing else")
         old, new = [read_schema(path).check(defaults=False) for path in flags.old], read_schema(flags.new)
         findings = check_schemas(Level(flags.level), old, new.check(defaults=False))
-        said = [f"compatible at {flags.level}"]
-    else:
-        contract = load_contract(settings.schemas_dir)
-        baseline = _released_at(flags.against, settings.schemas_dir) if flags.against else None
-        findings = check(contract, baseline) + (_ask_registry(contract, settings, baseline) if flags.live else ())
-        said = [_summary(subject) for subject in contract.subjects.values()]
-    report(findings, flags.format)
-    if flags.format == "text" and is_compatible(findings):
+        return show(findings, [f"compatible at {flags.level}"], flags.format)
+    contract = load_contract(settings.schemas_dir)
+    baseline = _released_at(flags.against, settings.schemas_dir) if flags.against else None
+    findings = check(contract, baseline) + (_ask_registry(contract, settings, baseline) if flags.live else ())
+    return show(findings, map(summary, contract.subjects.values()), flags.format)
+
+
+def show(findings: Sequence[Finding], said: Iterable[str], form: str = "text") -> int:
+    """Print findings, or what is to be said where nothing is wrong, and give the exit code."""
+    report(findings, form)
+    if form == "text" and is_compatible(findings):
         print(*said, sep="\n")
     return OK if is_compatible(findings) else FAILED
 
 
-def _summary(subject: Subject) -> str:
+def summary(subject: Subject) -> str:
+    """Say how many versions a subject has, and who reads them."""
     readers = ", ".join(f"{group} (version {version})" for group, version in subject.readers.items())
     reads = f"every version can be read by {readers}" if readers else "nobody reads it yet"
     return f"{subject.name}: {len(subject.released)} released versions, {subject.compatibility}; {reads}"

@@ -21,10 +21,11 @@ from threading import Event
 from typing import TextIO
 
 import msgspec
-from check_compatibility import run as check_contract
+from check_compatibility import show, summary
 from register_schema import register
 
 from consumers import cook, manager
+from contract.gate import check
 from contract.subjects import load_contract
 from producer import waiter
 from runtime.command import FAILED, OK, create_parser, run_command
@@ -53,8 +54,9 @@ def run(_flags: Namespace, settings: Settings) -> int:
     shutil.rmtree(directory, ignore_errors=True)
     with embedded_servers(msgspec.structs.replace(settings, data_dir=directory)) as servers:
         _say("The contract is checked, then registered:")
-        code = check_contract(Namespace(), settings)
-        code = code or register(load_contract(settings.schemas_dir), servers.registry, settings, plan_only=False)
+        contract = load_contract(settings.schemas_dir)
+        code = show(check(contract), map(summary, contract.subjects.values()))
+        code = code or register(contract, servers.registry, settings, plan_only=False)
         return code or _serve(servers)
 
 

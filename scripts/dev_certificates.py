@@ -37,7 +37,7 @@ from runtime.settings import Settings
 MARK = "for development only, do not trust"
 LONGEST_DAYS = 30
 # Names that no public server has: without a dot, of loopback, or below a domain that is reserved for such use.
-_LOCAL = re.compile(r"[a-z0-9-]+|.+\.(localhost|test|internal)")
+_LOCAL = re.compile(r"[a-z0-9-]+|[a-z0-9.-]+\.(localhost|test|internal)")
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(flags: Namespace, settings: Settings) -> int:
-    """Make all of them, or nothing."""
+    """Make all of them; what is wrong with the flags is said before anything is made."""
     directory: Path = flags.directory
     if not 1 <= flags.days <= LONGEST_DAYS:
         raise SettingError(f"--days {flags.days}: these are {MARK}, and hold for 1 to {LONGEST_DAYS} days")
@@ -176,6 +176,8 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 def _write(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
+    # Whatever the umask: containers read them as users of their own, and the directory keeps others out.
+    path.chmod(0o644)
 
 
 if __name__ == "__main__":

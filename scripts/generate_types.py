@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 
 from contract.codegen import NoPythonTypeError, generate, module_path
-from contract.errors import PipelineError
 from contract.subjects import load_contract
+from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.settings import Settings
 
 
-def main() -> int:
-    """Exit 0 when the types are current or have been written, 1 when `--check` found one that is not."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python scripts/generate_types.py --check")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; exit 1 when `--check` found a module that is out of date."""
+    parser = create_parser("generate_types", __doc__ or "", "python scripts/generate_types.py --check")
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a type is out of date")
-    arguments = parser.parse_args()
+    return run_command(parser, run, arguments)
+
+
+def run(flags: Namespace, settings: Settings) -> int:
+    """Write the module of each subject, or only look at it."""
     stale = 0
-    for subject in load_contract().subjects.values():
+    for subject in load_contract(settings.schemas_dir).subjects.values():
         path = module_path(subject)
         try:
             source = generate(subject)
@@ -26,16 +32,13 @@ def main() -> int:
         if path.exists() and path.read_text("utf-8") == source:
             continue
         stale += 1
-        if arguments.check:
+        if flags.check:
             print(f"contract/{path.name} is out of date; run: python scripts/generate_types.py", file=sys.stderr)
         else:
             path.write_text(source, "utf-8")
             print(f"wrote contract/{path.name}")
-    return 1 if arguments.check and stale else 0
+    return FAILED if flags.check and stale else OK
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except PipelineError as error:
-        sys.exit(f"generate_types: {error}")
+    sys.exit(main())

@@ -96,12 +96,16 @@ def test_what_cannot_be_read_is_named_with_its_reason_and_the_next_order_is_prep
     ours = RecordSerializer(Order, registry).frame(f"{restaurant.topic}-value")
     v1 = RecordSerializer(OrderV1, registry).frame(f"{restaurant.topic}-value")
     foreign = registry.register_schema(f"foreign-{uuid.uuid4().hex}-value", Schema(_unique_schema(), "AVRO"))
+    draft = "http://json-schema.org/draft-07/schema#"
+    other = Schema(f'{{"$schema":"{draft}","type":"object","title":"{uuid.uuid4().hex}"}}', "JSON")
+    no_avro = registry.register_schema(f"foreign-{uuid.uuid4().hex}-value", other)
     bad: list[tuple[Reason, bytes | None, list[tuple[str, str | bytes | None]]]] = [
         (Reason.TOMBSTONE, None, []),
         (Reason.TOO_SHORT, b"\x00\x00", []),
         (Reason.NOT_FRAMED, b'{"pizza":"napoli","table":3}', []),
         (Reason.UNKNOWN_ID, b"\x00\x00\xff\xff\xff\x02a\x02", []),
         (Reason.FOREIGN_SCHEMA, b"\x00" + foreign.to_bytes(4, "big") + b"\x02a", []),
+        (Reason.FOREIGN_SCHEMA, b"\x00" + no_avro.to_bytes(4, "big") + b"{}", []),
         (Reason.TRUNCATED, v1 + b"\x0cnap", []),
         (Reason.TRAILING_BYTES, v1 + b"\x02a\x02\x00\x00", []),
         (Reason.MALFORMED, v1 + b"\x02\xff\x02", []),

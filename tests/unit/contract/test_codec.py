@@ -9,6 +9,7 @@ import fastavro
 import pytest
 from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import Deserializer, MessageField, SerializationContext, Serializer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -230,6 +231,24 @@ class TestLookups:
             with pytest.raises(Unavailable):
                 read(V1_BYTES, CONTEXT)
         assert read(V1_BYTES, CONTEXT) == OrderV1("margherita", 17)
+
+    def test_a_schema_that_the_registry_cannot_even_look_up_here_is_foreign(
+        self, registered: CountingRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Confluent's answers 422 for the text of a Protobuf schema, and for one that refers to others."""
+        text = registered.register_schema("other-value", Schema('{"type":"int"}', "AVRO"))
+        read = RecordDeserializer(OrderV1, registered)
+        lookup = registered.lookup_schema
+
+        def strict(subject: str, schema: Schema, *arguments: Any, **keywords: Any) -> Any:
+            if schema.schema_str == '{"type":"int"}':
+                raise SchemaRegistryError(422, 42201, "Invalid schema")
+            return lookup(subject, schema, *arguments, **keywords)
+
+        monkeypatch.setattr(registered, "lookup_schema", strict)
+        with pytest.raises(Unreadable) as unreadable:
+            read(framed(text, b"\x02"), CONTEXT)
+        assert unreadable.value.reason is Reason.FOREIGN_SCHEMA
 
     def test_many_messages_of_an_unknown_id_are_one_question(self, registered: CountingRegistry) -> None:
         """Else a sender of nonsense would keep its readers from their work."""

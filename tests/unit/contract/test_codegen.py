@@ -112,6 +112,13 @@ def of_field(directory: Path, type_: Any, **attributes: Any) -> Subject:
     return release(directory, {"type": "record", "name": "Thing", "fields": [field]})
 
 
+def nested(type_: Any, levels: int) -> Any:
+    """Put a type into so many maps."""
+    for _ in range(levels):
+        type_ = {"type": "map", "values": type_}
+    return type_
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The module that the rich schema generates, in a file."""
@@ -278,6 +285,42 @@ def test_what_has_no_python_type_is_refused_with_file_and_field(
     with pytest.raises(ContractError) as refused:
         generate(of_field(tmp_path, type_, **attributes))
     assert str(refused.value).startswith(f"{tmp_path}/released/parcel.v1.avsc: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("type_", "attributes", "found"),
+    [
+        ("string", {"doc": "Any remark, a uuid."}, "    it: str\n"),
+        ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str\n"),
+        ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record, frozen=True):\n"),
+        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, '    it: Literal["NEW"]\n'),
+        ({"type": "record", "name": "n.Sub", "fields": []}, {}, "    it: SubV1\n"),
+    ],
+)
+def test_docs_and_namespaces_make_no_difference(
+    tmp_path: Path, type_: Any, attributes: dict[str, Any], found: str
+) -> None:
+    """Whatever they hold, the module imports only what it uses, and the linter takes it."""
+    path = tmp_path / "thing.py"
+    path.write_text(generate(of_field(tmp_path / "schemas", type_, **attributes)), "utf-8")
+    assert found in path.read_text("utf-8")
+    ruff = [str(Path(sys.executable).parent / "ruff"), "check", "--ignore=INP001"]
+    run = subprocess.run([*ruff, f"--config={PROJECT / 'pyproject.toml'}", path], check=False, capture_output=True)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize(
+    ("type_", "sentence"),
+    [
+        (["null", "Thing"], "Thing is inside itself, which is not supported"),
+        (nested("string", 400), "nests too deeply for a Python type"),
+    ],
+    ids=["recursive", "deep"],
+)
+def test_what_python_cannot_hold_is_refused(tmp_path: Path, type_: Any, sentence: str) -> None:
+    """By its cause."""
+    with pytest.raises(ContractError, match=sentence):
+        generate(of_field(tmp_path, type_))
 
 
 def test_a_contract_without_a_release_is_refused(tmp_path: Path) -> None:

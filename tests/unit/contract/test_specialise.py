@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from contract.binary import decode, encode
 from contract.codec import NOT_PLAIN
+from contract.codec import encode as codec_encode
 from contract.codegen import generate
 from contract.errors import Refused, Unreadable
 from contract.order import Order, OrderV1
@@ -233,3 +234,11 @@ def test_a_field_that_is_called_as_a_local_of_the_methods_is_left_to_fastavro() 
         record = make({"type": "record", "name": "R", "fields": [{"name": name, "type": "int"}]})
         assert fast_encode(record(1)) is None
         assert reference_encode(record(1)) == b"\x02"
+
+
+def test_a_float_that_holds_no_such_number_is_refused() -> None:
+    """Fastavro writes infinity without a word; what is infinite already may be written."""
+    record = make({"type": "record", "name": "R", "fields": [{"name": "f", "type": "float"}]})
+    with pytest.raises(Refused, match="too large"):
+        codec_encode(record(1e300))
+    assert codec_encode(record(float("inf"))) == bytes.fromhex("0000807f")

@@ -134,4 +134,4 @@ def test_the_first_version_of_a_new_schema(schemas: Path, generated: Path) -> No
 
 def test_a_name_that_is_no_schemas(schemas: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert release(schemas, "payment") == 2
-    assert "has 0 subjects of payment.avsc, one is needed" in capsys.readouterr().err
+    assert "has no subjects whose schema is payment.avsc, and one is needed" in capsys.readouterr().err
