@@ -1,4 +1,4 @@
-# One image for every service; the command chooses: waiter, cook, manager, or python scripts/….
+# One image for every service; the command chooses: waiter, cook, manager, board, or python scripts/….
 # Any Debian-like image with Python 3.11 or newer and its venv module will do as the base.
 ARG BASE_IMAGE=python:3.11.15-slim-bookworm
 
@@ -14,6 +14,8 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --whe
     && /opt/build/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="restaurant" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.description="Pizza orders on Kafka, contract first: waiter, cook, manager and board"
 # Lines appear when they are printed, and nothing is compiled at run time: the root file system is read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data
 COPY --from=build /opt/venv /opt/venv

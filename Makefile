@@ -71,7 +71,7 @@ stack-secure-down: .venv/runtime
 
 # What the product needs, and no more; .venv/dev adds what tests and checks need.
 .venv/runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Python 3.11 to 3.14 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
@@ -87,11 +87,13 @@ UV_COMPILE := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3
 PEERS := $(patsubst %.txt,%,$(notdir $(wildcard benchmarks/peers/*.txt)))
 PEER_ENVIRONMENTS := $(PEERS:%=.venv/bench/%/made)
 
-# Half an hour on a quiet machine; parts of it: .venv/bin/python benchmarks/run.py --help
+# An hour on a quiet machine; parts of it: .venv/bin/python benchmarks/run.py --help
 bench: .venv/runtime $(PEER_ENVIRONMENTS)
+	@$(BIN)/python -m compileall -q contract runtime producer consumers
 	@$(BIN)/python benchmarks/run.py --save
 
 bench-quick: .venv/runtime .venv/bench/confluent_serdes/made .venv/bench/ready_bytes/made
+	@$(BIN)/python -m compileall -q contract runtime producer consumers
 	@$(BIN)/python benchmarks/run.py --quick
 
 .venv/bench/%/made: benchmarks/peers/%.txt | .venv/runtime

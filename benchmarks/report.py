@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -131,14 +132,36 @@ def peers_table(measures: Measures) -> str:
 
 
 def scaling_table(measures: Measures) -> str:
-    """Give the throughput by partitions and cooks, in Markdown."""
-    medians = medians_of(measures)
+    """Give the throughput by partitions and cooks, in Markdown: the median, and the lowest and highest below it."""
     lines = ["| partitions | waiter, orders/s | one cook | two cooks | four cooks |", "|--:|--:|--:|--:|--:|"]
     for partitions in (1, 2, 4):
         keys = [f"scaling/{partitions}/{what}" for what in ("waiter", "cooks-1", "cooks-2", "cooks-4")]
-        shown = (f"{medians[key]:,.0f}" if key in medians else "" for key in keys)
-        lines.append(f"| {partitions} | {' | '.join(shown)} |")
+        lines.append(f"| {partitions} | {' | '.join(_with_spread(measures.get(key, ())) for key in keys)} |")
     return "\n".join(lines)
+
+
+def sizes_table(measures: Measures) -> str:
+    """Give what the number of orders changes, in Markdown."""
+    medians = medians_of(measures)
+    lines = [
+        "| orders | waiter, µs an order | its memory | manager, µs an order | its memory | a manager's start on so many |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    units = {"waiter/each": 1e6, "waiter/mb": 1.0, "manager/each": 1e6, "manager/mb": 1.0, "manager/start": 1.0}
+    for size in (10, 10_000, 100_000, 1_000_000, 10_000_000):
+        found = [medians.get(f"sizes/{size}/{what}", math.nan) * unit for what, unit in units.items()]
+        shown = ("" if math.isnan(value) else form.format(value) for value, form in zip(found, FORMS, strict=True))
+        lines.append(f"| {size:,} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+FORMS = ("{:.2f}", "{:.0f} MB", "{:.2f}", "{:.0f} MB", "{:.2f} s")
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return f"{statistics.median(values):,.0f}<br>{min(values):,.0f} to {max(values):,.0f}"
 
 
 def all_table(measures: Measures) -> str:
@@ -210,6 +233,8 @@ def publish_documents(result: Mapping[str, Any]) -> None:
     """Write the chart and the figures in the documents."""
     CHART.write_text(chart(result), "utf-8")
     fill(ROOT / "docs" / "scaling.md", "peers", f"{peers_table(result['measures'])}\n\n{about(result)}.")
+    fill(ROOT / "docs" / "scaling.md", "targets", f"```text\n{targets(result['measures'])}\n```")
+    fill(ROOT / "docs" / "scaling.md", "sizes", f"{sizes_table(result['measures'])}\n\n{about(result)}.")
     fill(ROOT / "docs" / "scaling.md", "scaling", f"{scaling_table(result['measures'])}\n\n{about(result)}.")
 
 

@@ -18,7 +18,7 @@ ADVICE = {
     ),
     r"no such host|pull access denied|manifest.*(?:unknown|not found)|failed to resolve reference|/v2/": (
         "an image cannot be had: check the network, and the image names in .env; where nothing can be pulled, "
-        ".ci/images/build > .env makes them here"
+        ".ci/images/build makes them here (docs/containers.md)"
     ),
     r'"register-schema" didn\'t complete': "the contract was refused, so neither cook nor manager was started",
     r"is unhealthy|exited \(|not healthy after": "a service does not become healthy, and what needs it was not started",

@@ -158,7 +158,7 @@ def _unavailable() -> str:
         if run(["docker", "image", "inspect", image]).returncode:
             pulled = run(["docker", "pull", "--quiet", image], limit=600)
             if pulled.returncode:
-                return f"{image} cannot be pulled ({pulled.stderr.strip()}); .ci/images/build > .env makes stand-ins"
+                return f"{image} cannot be pulled ({pulled.stderr.strip()}); .ci/images/build makes stand-ins"
     return ""
 
 

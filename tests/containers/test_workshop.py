@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.containers.conftest import Containers, Start
+from tests.containers.conftest import Containers, Start, run
 from tests.restaurant import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
@@ -168,3 +168,22 @@ def test_a_wrong_order_is_refused_in_a_sentence(workshop: Workshop) -> None:
     assert done.returncode == 2
     assert "table" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_our_image_runs_beside_servers_that_it_did_not_come_with(workshop: Workshop) -> None:
+    """With a few variables and no compose file, as docs/containers.md shows it."""
+    cook = only(workshop, "cook")
+    (network,) = cook["NetworkSettings"]["Networks"]
+    known = dict(line.split("=", 1) for line in cook["Config"]["Env"])
+    names = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
+    servers = [f"--network={network}", *(f"--env={name}={known[name]}" for name in names)]
+    image = workshop.containers.image("cook")
+    registered = run(["docker", "run", "--rm", *servers, image, "python", "scripts/register_schema.py"])
+    assert registered.stdout.endswith("pizza-order-value version 2 id 2 was there already\n"), registered.stderr
+    metrics = ["--env=METRICS_PORT=9100", "--env=METRICS_HOST=0.0.0.0"]
+    started = run(["docker", "run", "--detach", *servers, *metrics, image, "cook"]).stdout.strip()
+    try:
+        healthy = ["docker", "exec", started, "python", "-m", "runtime.health"]
+        wait_until(lambda: run(healthy).returncode == 0, what="a cook that is healthy")
+    finally:
+        run(["docker", "rm", "--force", started])
