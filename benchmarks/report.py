@@ -144,7 +144,7 @@ def sizes_table(measures: Measures) -> str:
     """Give what the number of orders changes, in Markdown."""
     medians = medians_of(measures)
     lines = [
-        "| orders | waiter, µs an order | its memory | manager, µs an order | its memory | a manager's start on so many |",
+        "| orders | waiter, µs an order | its MB | manager, µs an order | its MB | its start on so many rows |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
     units = {"waiter/each": 1e6, "waiter/mb": 1.0, "manager/each": 1e6, "manager/mb": 1.0, "manager/start": 1.0}
@@ -155,7 +155,7 @@ def sizes_table(measures: Measures) -> str:
     return "\n".join(lines)
 
 
-FORMS = ("{:.2f}", "{:.0f} MB", "{:.2f}", "{:.0f} MB", "{:.2f} s")
+FORMS = ("{:.2f}", "{:.0f}", "{:.2f}", "{:.0f}", "{:.2f} s")
 
 
 def _with_spread(values: Sequence[float]) -> str:

@@ -16,8 +16,12 @@ RUN_BY = {
     r"make demo": "integration/test_demo.py::test_the_demo_runs_from_an_empty_clone",
     r"make test": "nothing else: it is how these tests are run",
     r"make (up|down)": "containers/test_up.py::test_a_port_is_taken",
-    r"docker compose (up --build --wait|down)": "containers/test_load.py::test_down_and_up_again_loses_nothing_and_repeats_nothing",
-    r"docker (build|run) .*": "containers/test_workshop.py::test_our_image_runs_beside_servers_that_it_did_not_come_with",
+    r"docker compose (up --build --wait|down)": (
+        "containers/test_load.py::test_down_and_up_again_loses_nothing_and_repeats_nothing"
+    ),
+    r"docker (build|run) .*": (
+        "containers/test_workshop.py::test_our_image_runs_beside_servers_that_it_did_not_come_with"
+    ),
     r"make stack(-down)?": "integration/test_stack.py::test_up_and_down",
     r"make stack-secure": "integration/test_secure.py::test_the_whole_restaurant_works",
     r"(TOPIC_PARTITIONS=3 )?cook": "integration/test_workshop.py::test_three_cooks_share_three_partitions",
