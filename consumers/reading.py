@@ -93,9 +93,7 @@ class BatchReader(Generic[R]):
         work.read = [message for message, _ in kept]
         return Batch([one for _, one in kept], batch.next_offsets)
 
-    def _read_carefully(
-        self, work: Work[R], plain: Sequence[R | None]
-    ) -> tuple[Sequence[Message], Sequence[R]]:  # fmt: skip
+    def _read_carefully(self, work: Work[R], plain: Sequence[R | None]) -> tuple[Sequence[Message], Sequence[R]]:
         """Decode one by one what is not plainly valid, and send what cannot be read to the dead letters."""
         read: list[tuple[Message, R]] = []
         letters: list[tuple[Message, Unreadable]] = []
