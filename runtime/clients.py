@@ -57,6 +57,9 @@ def producer_properties(settings: Settings, *, bulk: bool = False) -> dict[str, 
         "reconnect.backoff.ms": 20,
         # In bulk, what is published within a millisecond travels together; a few records wait for no company.
         "linger.ms": int(bulk),
+        # A broker that has just come up may say for a moment that our topic does not exist. By default it is believed
+        # once we have known the topic for 30 s, and all that is queued fails; librdkafka reckons up to 2,147 s.
+        "topic.metadata.propagation.max.ms": 2_000_000,
         # To report each record of a bulk that went well would take a third of the time.
         "delivery.report.only.error": bulk,
         # The queue is the bound on memory; a full one is back-pressure.

@@ -6,12 +6,16 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
+from contract.order import OrderV2
+from producer.publishing import RecordProducer
 from stack.local import LocalStack, Server
 from tests.chaos.consumer import SESSION_MS
 from tests.chaos.scene import LONG, PACED, Scene, lines_of
@@ -62,6 +66,27 @@ def test_the_broker_is_killed_while_the_waiter_publishes(
     scene.audit(*waiters, lines=ORDERS)
     wait_until(lambda: len(set(cook.lines())) == len(set(scene.log())), what="each order prepared")
     assert (cook.process.poll(), manager.process.poll()) == (None, None)
+
+
+@pytest.mark.skipif(not LONG, reason="for half a minute librdkafka itself does not believe it: make chaos")
+def test_a_topic_that_the_broker_does_not_know_for_a_moment_is_waited_for(scene: Scene) -> None:
+    """As it is with a broker that has come up before its controller has told it of the topic."""
+    scene.make_topic()
+    producer = RecordProducer(scene.servers, scene.subject, OrderV2, bulk=True)
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap_servers})
+    failed: list[str] = []
+
+    def chunks() -> Iterator[list[OrderV2]]:
+        yield [OrderV2("napoli", table) for table in range(1, 10)]
+        time.sleep(32)
+        admin.delete_topics([scene.topic])[scene.topic].result(10)
+        for _ in range(20):
+            yield [OrderV2("napoli", table) for table in range(1, 100)]
+            time.sleep(0.1)
+        scene.make_topic()
+
+    assert producer.publish_all(chunks(), lambda _, reason: failed.append(reason)) == 9 + 20 * 99
+    assert not failed
 
 
 @pytest.mark.parametrize("name", ["kafka", "registry"])
