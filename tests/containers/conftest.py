@@ -56,9 +56,11 @@ class Containers:
         """Run the waiter, who must succeed; gives what he prints."""
         return self.compose("run", "--rm", "--no-TTY", *options, "waiter", *arguments, limit=limit)
 
-    def send_file(self, orders: Path, limit: float = LIMIT) -> None:
+    def send_file(self, orders: Path, limit: float = LIMIT, **env: str) -> None:
         """Publish a file, patiently enough for a broker that is restarted meanwhile."""
-        options = ("--volume", f"{orders.parent}:/orders:ro", "--env", f"DELIVERY_TIMEOUT={LIMIT:g}")
+        variables = {"DELIVERY_TIMEOUT": f"{LIMIT:g}", **env}
+        options = ["--volume", f"{orders.parent}:/orders:ro"]
+        options += [f"--env={name}={value}" for name, value in variables.items()]
         self.waiter("--orders", f"/orders/{orders.name}", options=options, limit=limit)
 
     def log(self, service: str) -> list[str]:

@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 WriteOrders = Callable[[str, int], Path]
 COOKS = ("--scale", "cook=2")
+# 50,000 orders a second at most: otherwise a file has passed before anything can be killed.
+SLOWLY = {"KAFKA_QUEUE_BUFFERING_MAX_MESSAGES": "2500", "KAFKA_LINGER_MS": "50"}
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +79,10 @@ def test_a_service_that_is_killed_under_load_recovers_without_a_hand(
     containers: Containers, write_orders: WriteOrders, service: str
 ) -> None:
     """The restart policy brings it back, and every order is recorded once in the end."""
-    count = 800_000  # some ten seconds of work, of which the first second is seen before the kill
+    count = 300_000
     orders = write_orders(f"kill-{service}", count)
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(containers.send_file, orders, limit=2 * LIMIT)
+        sending = pool.submit(containers.send_file, orders, limit=2 * LIMIT, **SLOWLY)
         containers.wait_until_recorded(orders, 1)
         restarts = containers.restarts(service)
         containers.kill(service)
