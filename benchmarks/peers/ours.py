@@ -59,8 +59,8 @@ def cook(job: Job) -> None:
 
 
 def latency_send(job: Job) -> None:
-    """Publish at a rate."""
-    producer = create_producer(connect(_settings(job)))
+    """Publish at a rate; what is more than a person orders, as a file is published."""
+    producer = create_producer(connect(_settings(job)), bulk=job.is_bulk)
 
     def chunks() -> Iterator[list[AnyOrder]]:
         for count in paced(job):

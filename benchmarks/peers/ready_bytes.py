@@ -49,7 +49,7 @@ def consume(job: Job) -> None:
 def latency_send(job: Job) -> None:
     # linger.ms: nothing waits for company, the lowest latency that librdkafka gives; but in bulk, a request for
     # each order is more than this client or a broker keeps up with.
-    producer = Producer(job.producer_properties() | {"linger.ms": 0 if 0 < job.rate <= 1_000 else 1})  # noqa: PLR2004
+    producer = Producer(job.producer_properties() | {"linger.ms": int(job.is_bulk)})
     producer.list_topics(job.topic)  # connected before the first order, or it waits half a second for a producer id
     begin = value_of(job, ("margherita", 17, stamp()))[:-36]
     sent, seconds = 0, time.perf_counter()
