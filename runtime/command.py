@@ -50,7 +50,9 @@ def run_command(
         return _fail(parser, str(error), error.exit_code)
     except (Unavailable, Forbidden) as error:
         servers = f"broker {settings.kafka_bootstrap_servers}, registry {settings.schema_registry_url}"
-        return _fail(parser, f"{error} ({servers})", error.exit_code)
+        advice = "; start them, or set KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL"
+        todo = advice if isinstance(error, Unavailable) else ""
+        return _fail(parser, f"{error} ({servers}){todo}", error.exit_code)
     except PipelineError as error:
         return _fail(parser, str(error), error.exit_code)
     except KeyboardInterrupt:
