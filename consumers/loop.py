@@ -183,17 +183,17 @@ class _Loop(Generic[R]):
             self._go_on()
 
     def _finish(self, work: Work[R]) -> None:
-        work.batch = work.batch or self._consumer.reader.read(work)
+        batch = work.batch = work.batch or self._consumer.reader.read(work)
         while True:
             started = time.perf_counter()
             try:
-                self._handle(work.batch)
+                self._handle(batch)
                 break
             except Rejected as rejected:
-                work.batch = self._consumer.reader.refuse(work, work.batch, rejected)
+                batch = work.batch = self._consumer.reader.refuse(batch, rejected)
         seconds = time.perf_counter() - started
-        self._metrics.has_handled(work.batch.records, seconds, replayed=work.source.is_replays)
-        work.source.handled |= work.next_offsets
+        self._metrics.has_handled(batch.records, seconds, replayed=work.source.is_replays)
+        work.source.handled |= batch.ends()
         if work.failure is not None:
             raise work.failure
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Generic
 
+import msgspec
 from confluent_kafka import Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from consumers.batches import Batch, Received, ReceivedRecords, ends_of, place_of
+from consumers.batches import Batch
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import Source
 from contract.codec import RecordDeserializer
@@ -22,17 +22,13 @@ from runtime.metrics import ConsumerMetrics
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Work(Generic[R]):
+class Work(msgspec.Struct, Generic[R], eq=False):
     """What one poll gave of one topic, until it has been handled."""
 
     source: Source
     messages: list[Message]
-    read: Sequence[Message] = ()
-    """Those of them whose records are in the batch, in its order."""
     batch: Batch[R] | None = None
     """The messages decoded, once those that could not be are safe in the dead letters."""
-    next_offsets: dict[int, int] = field(default_factory=dict)
     failure: UserError | None = None
     """What ends the consumer when this, which came before it, has been handled."""
 
@@ -55,6 +51,7 @@ class BatchReader(Generic[R]):
         self._metrics = metrics
         self._most_in_row = most_in_row
         self._in_row = 0
+        self._subject = subject.name
         self._context = SerializationContext(subject.topic, MessageField.VALUE)
 
     def read(self, work: Work[R]) -> Batch[R]:
@@ -63,44 +60,40 @@ class BatchReader(Generic[R]):
         Raises Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError
         when everything seems unreadable.
         """
-        replays, work.failure = work.source.is_replays, None
-        messages: Sequence[Message] = work.messages
-        plain = self._deserializer.plainly([one.value() for one in messages], self._context)
-        work.next_offsets = ends_of(messages, len(work.source.ever_owned))
-        if not replays and all(plain):
-            values: Sequence[R] = plain  # type: ignore[assignment]  # asked in the line above
-            self._in_row = 0
-        else:
-            messages, values = self._read_carefully(work, plain)
-        work.read = messages
-        place = origin_of_replay if replays else place_of
-        return Batch(ReceivedRecords(values, messages, place), {} if replays else work.next_offsets)
+        messages, source, work.failure = work.messages, work.source, None
+        plain = self._deserializer.plainly(list(map(Message.value, messages)), self._subject)
+        if source.is_replays or not all(plain):
+            return self._read_carefully(work, plain)
+        self._in_row = 0
+        values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
+        return Batch(values, messages, messages, len(source.ever_owned))
 
-    def refuse(self, work: Work[R], batch: Batch[R], rejected: Rejected) -> Batch[R]:
+    def refuse(self, batch: Batch[R], rejected: Rejected) -> Batch[R]:
         """Send what the handler refuses to the dead letters and give the batch without it."""
         letters: list[tuple[Message, Unreadable]] = []
-        kept: list[tuple[Message, Received[R]]] = []
-        for message, one in zip(work.read, batch.records, strict=True):
-            sentence = rejected.refused.get((one.partition, one.offset))
+        kept: list[tuple[R, Message]] = []
+        for value, message in zip(batch.values, batch.messages, strict=True):
+            partition, offset, _ = batch.place(message)
+            sentence = rejected.refused.get((partition, offset))
             if sentence is None:
-                kept.append((message, one))
+                kept.append((value, message))
             else:
-                identity = getattr(one.value, self._identity, "")
+                identity = getattr(value, self._identity, "")
                 letters.append((message, Unreadable(Reason.HANDLER, sentence, record_id=identity)))
         if not letters:
             raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
         self._send(letters)
-        work.read = [message for message, _ in kept]
-        return Batch([one for _, one in kept], batch.next_offsets)
+        return _without_letters(batch.fetched, kept, batch.partitions, is_replays=batch.is_replays)
 
-    def _read_carefully(self, work: Work[R], plain: Sequence[R | None]) -> tuple[Sequence[Message], Sequence[R]]:
+    def _read_carefully(self, work: Work[R], plain: Sequence[R | None]) -> Batch[R]:
         """Decode one by one what is not plainly valid, and send what cannot be read to the dead letters."""
-        read: list[tuple[Message, R]] = []
+        fetched = work.messages
+        read: list[tuple[R, Message]] = []
         letters: list[tuple[Message, Unreadable]] = []
         in_row = self._in_row
         for index, (message, known) in enumerate(zip(work.messages, plain, strict=True)):
             try:
-                read.append((message, self._read_one(work.source, message, known)))
+                read.append((self._read_one(work.source, message, known), message))
                 in_row = 0
             except Unreadable as unreadable:
                 letters.append((message, unreadable))
@@ -110,12 +103,12 @@ class BatchReader(Generic[R]):
                     if not read:
                         raise work.failure from None
                     # What is good before the row is handled first.
-                    work.next_offsets = ends_of(work.messages[: index + 1 - in_row], len(work.source.ever_owned))
+                    fetched = work.messages[: index + 1 - in_row]
                     letters, in_row = letters[:-in_row], 0
                     break
         self._send(letters)
         self._in_row = in_row
-        return [message for message, _ in read], [value for _, value in read]
+        return _without_letters(fetched, read, len(work.source.ever_owned), is_replays=work.source.is_replays)
 
     def _read_one(self, source: Source, message: Message, known: R | None) -> R:
         if source.is_replays:
@@ -135,6 +128,13 @@ class BatchReader(Generic[R]):
             told = {"reason": why.reason, "schema_id": why.schema_id, "record_id": why.record_id}
             sentence = "%s partition %s offset %s goes to the dead letters of %s: %s"
             log.warning(sentence, *place.values(), self._metrics.group, _without_values(why), extra=place | told)
+
+
+def _without_letters(
+    fetched: Sequence[Message], read: Sequence[tuple[R, Message]], partitions: int, *, is_replays: bool
+) -> Batch[R]:
+    values, messages = [value for value, _ in read], [message for _, message in read]
+    return Batch(values, messages, fetched, partitions, is_replays)
 
 
 def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:

@@ -54,6 +54,8 @@ class Source:
         """The partitions that are ours; asking librdkafka takes as long as reading a batch."""
         self.ever_owned: set[int] = set()
         self._committing = False
+        self._came = 0
+        """How many messages came at once when there were some, 0 in a silence."""
         self._thinning = Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)
         self._log = log.getChild(group)
         self._log.filters = [self._thinning]
@@ -103,15 +105,25 @@ class Source:
     def receive(self, seconds: float = 0.0) -> list[Message]:
         """Give all that is there; when nothing is, wait for the first that comes, not for a batch to fill."""
         messages = self.client.consume(self._batch, 0)
-        if not messages:
-            message = self.client.poll(seconds)
-            messages = [message] if message is not None else []
+        if not messages and (message := self.client.poll(seconds)) is not None:
+            messages = [message]
+            # Others have most likely come with it, if they did last, and need not wait until it is handled; a look
+            # for them would hold a lone one up.
+            if self._came > 1:
+                messages += self.client.consume(self._batch - 1, 0)
         if messages:
-            self._thinning.forget()
-            self._ask_at = time.monotonic() + ASK_SECONDS
+            self._came = len(messages)
+        elif self._came:
+            self._fall_silent()
         elif time.monotonic() >= self._ask_at:
             self._ask()
         return messages
+
+    def _fall_silent(self) -> None:
+        """Note that what came before has been the last: what failed has worked, and we wait again before we ask."""
+        self._came = 0
+        self._thinning.forget()
+        self._ask_at = time.monotonic() + ASK_SECONDS
 
     def _ask(self) -> None:
         """Find out, after a silence, whether this client still knows a broker, and make another one if it does not.
@@ -203,6 +215,8 @@ class Source:
 
     def _on_error(self, error: KafkaError) -> None:
         """Tell what the client gets over by itself at growing intervals: it reports every try."""
+        if self._came:
+            self._fall_silent()
         self._log.warning("%s: %s", self.group, error.str(), extra={"topic": self.topic})
 
     def lost(self, message: Message, resume: Resume | None) -> TopicError:

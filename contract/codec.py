@@ -41,27 +41,12 @@ class _Writers:
     decoders: dict[bytes, Callable[[bytes, int], Any]] = field(default_factory=dict)
 
 
-class _SubjectOf:
-    """Names the subject of a context, and remembers it: putting the name together takes as long as an encoding."""
-
-    def __init__(self) -> None:
-        self._last: tuple[object, object, str] = (None, None, "")
-
-    def __call__(self, ctx: SerializationContext | None) -> str:
-        topic, kind, subject = self._last  # at once, for another thread may replace it
-        if ctx is None or ctx.topic is not topic or ctx.field is not kind:
-            subject = subject_of(ctx)
-            self._last = (ctx.topic, ctx.field, subject) if ctx is not None else self._last
-        return subject
-
-
 class RecordSerializer(Serializer, Generic[R]):
     """Writes records of one version; the id of its schema is looked up once a subject, never registered."""
 
     def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
         self.record = record
         self._registry = registry
-        self._subject = _SubjectOf()
         self._frames: dict[str, bytes] = {}
 
     def __call__(self, value: R | None, ctx: SerializationContext | None = None) -> bytes | None:
@@ -69,22 +54,18 @@ class RecordSerializer(Serializer, Generic[R]):
 
         Raises Refused for a record that breaks its contract, NotRegistered when the subject lacks this version.
         """
-        if value is None:
-            return None
-        if type(value) is not self.record:
-            raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
-        return encode(value, self.frame(self._subject(ctx)))
+        return None if value is None else self._serialize(value, self.frame(subject_of(ctx)))
 
-    def serialize_all(self, records: Sequence[R], ctx: SerializationContext) -> list[bytes]:
+    def serialize_all(self, records: Sequence[R], subject: str) -> list[bytes]:
         """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
-        frame, known = self.frame(self._subject(ctx)), self.record
+        frame, known = self.frame(subject), self.record
         try:
             values = [record.encode_fast(frame) for record in records if type(record) is known]
         except NOT_PLAIN:
             values = []
         if all(values) and len(values) == len(records):
             return values  # type: ignore[return-value]  # asked in the line above
-        return [self(record, ctx) or b"" for record in records]
+        return [self._serialize(record, frame) for record in records]
 
     def frame(self, subject: str) -> bytes:
         """Give the five bytes before every record of this version in a subject."""
@@ -94,6 +75,11 @@ class RecordSerializer(Serializer, Generic[R]):
             frame = self._frames[subject] = _FRAME.pack(_MAGIC, known.id)
         return frame
 
+    def _serialize(self, value: R, frame: bytes) -> bytes:
+        if type(value) is not self.record:
+            raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
+        return encode(value, frame)
+
 
 class RecordDeserializer(Deserializer, Generic[R]):
     """Reads records as one version, whichever version wrote them."""
@@ -101,7 +87,6 @@ class RecordDeserializer(Deserializer, Generic[R]):
     def __init__(self, record: type[R], registry: SchemaRegistryClient) -> None:
         self.record = record
         self._registry = registry
-        self._subject = _SubjectOf()
         self._writers = defaultdict[str, _Writers](_Writers)
         self._refused: dict[tuple[str, int], Unreadable] = {}
         self._ask_again_at = 0.0
@@ -116,7 +101,7 @@ class RecordDeserializer(Deserializer, Generic[R]):
             raise Unreadable(Reason.TOMBSTONE, "it has no value (a tombstone)")
         if ctx is not None and ctx.headers and _has_id_header(ctx.headers):
             raise Unreadable(Reason.ID_IN_HEADERS, "its schema id is in the headers, this reader wants it in the value")
-        subject = self._subject(ctx)
+        subject = subject_of(ctx)
         writers, frame = self._writers[subject], data[: _FRAME.size]
         if frame not in writers.texts:
             self._meet_writer(data, subject)
@@ -131,12 +116,12 @@ class RecordDeserializer(Deserializer, Generic[R]):
             error.schema_id = schema_id_of(data)
             raise
 
-    def plainly(self, values: Sequence[bytes | None], ctx: SerializationContext) -> list[R | None]:
+    def plainly(self, values: Sequence[bytes | None], subject: str) -> list[R | None]:
         """Give a record for each message's bytes that are plainly valid, and None for all that need a closer look.
 
         Does not look at headers: bytes that begin with a known frame and are valid to the last one are what they say.
         """
-        writers = self._writers[self._subject(ctx)]
+        writers = self._writers[subject]
         decoders = writers.decoders
         try:
             return [decoders[data[:5]](data, 5) for data in values]  # type: ignore[index,arg-type]
@@ -205,7 +190,7 @@ def subject_of(ctx: SerializationContext | None) -> str:
     """Name the subject of a message by the topic name strategy."""
     if ctx is None:
         raise TypeError("a SerializationContext is needed: its topic names the subject")
-    return f"{ctx.topic}-{ctx.field}"
+    return ctx.topic + "-" + ctx.field
 
 
 def _read_fast(writers: _Writers, data: bytes | None) -> Any:

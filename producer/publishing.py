@@ -12,7 +12,6 @@ from threading import Event
 from typing import Any, Generic
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 from contract.access import to_write
 from contract.codec import RecordSerializer, decode, schema_id_of
@@ -23,8 +22,6 @@ from runtime.clients import cluster_metadata, kafka_error, make_client, producer
 from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
-
-DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class RecordProducer(Generic[R]):
         self._bulk = bulk
         self._timeout = servers.settings.delivery_timeout
         self._serializer = RecordSerializer(record, servers.registry)
-        self._context = SerializationContext(self.topic, MessageField.VALUE)
+        self._subject = subject.name
         self._key = None if subject.key is None else attrgetter(subject.key)
         # Made first: it connects in the background while the registry is asked.
         self._producer = make_client(Producer, producer_properties(servers.settings, bulk=bulk))
@@ -116,7 +113,8 @@ class RecordProducer(Generic[R]):
             for chunk in chunks:
                 waiting = self._messages(chunk)
                 while waiting and not (failure or _is_set(stop)):
-                    waiting = self._queue(waiting, on_report, fail)
+                    queued = self._producer.produce_batch(self.topic, waiting, on_delivery=on_report)
+                    waiting = [] if queued == len(waiting) else self._refused(waiting, fail)
                     self._serve(self._producer.poll, 0.1 if waiting else 0)
                 for record in chunk[len(chunk) - len(waiting) :]:
                     on_failure(record, failure or "stopped before it was sent")
@@ -128,15 +126,10 @@ class RecordProducer(Generic[R]):
         # librdkafka has reported on every record, or _flush has raised: what has not failed is acknowledged.
         return published - failed
 
-    def _queue(
-        self,
-        messages: list[dict[str, Any]],
-        on_report: DeliveryCallback,
-        fail: Callable[[bytes | None, KafkaError], None],
+    def _refused(
+        self, messages: list[dict[str, Any]], fail: Callable[[bytes | None, KafkaError], None]
     ) -> list[dict[str, Any]]:
-        """Queue messages and give those for which there was no room: librdkafka refuses a suffix, so order is kept."""
-        if self._producer.produce_batch(self.topic, messages, on_delivery=on_report) == len(messages):
-            return []
+        """Give the messages for which there was no room: librdkafka refuses a suffix, so order is kept."""
         refused = [(message, message.pop("_error")) for message in messages if "_error" in message]
         waiting = [message for message, error in refused if error.code() == KafkaError._QUEUE_FULL]  # noqa: SLF001
         for message, error in refused:
@@ -145,7 +138,7 @@ class RecordProducer(Generic[R]):
         return waiting
 
     def _messages(self, records: Sequence[R]) -> list[dict[str, Any]]:
-        values = self._serializer.serialize_all(records, self._context)
+        values = self._serializer.serialize_all(records, self._subject)
         if self._key is None:
             return [{"value": value} for value in values]
         keys = map(str, map(self._key, records))

@@ -67,7 +67,7 @@ def fuzz(count: int, seed: int) -> tuple[Counter[str], float]:
             before = peak_mib()
         messages = [_message(chance, writers, context) for _ in range(min(BATCH, count - done))]
         for reader in readers:
-            for message, plain in zip(messages, reader.plainly(messages, context), strict=True):
+            for message, plain in zip(messages, reader.plainly(messages, subject.name), strict=True):
                 outcome = _read(reader, message, context, frames[reader.record])
                 known = plain is None or plain == outcome
                 assert known, f"{reader.record.__name__}: {message!r} is {plain} in bulk and {outcome} alone"

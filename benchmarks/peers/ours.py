@@ -21,6 +21,7 @@ from runtime.settings import Settings
 from runtime.topics import connect
 
 CHUNK = 1_000  # as a file is read
+AT_HAND = 16  # a chunk is encoded whole before its first order goes on its way
 
 
 @contextmanager
@@ -63,8 +64,9 @@ def latency_send(job: Job) -> None:
     producer = create_producer(connect(_settings(job)), bulk=job.is_bulk)
 
     def chunks() -> Iterator[list[AnyOrder]]:
-        for count in paced(job):
-            yield [Order("margherita", 17, stamp()) for _ in range(count)]
+        for due in paced(job):
+            for first in range(0, due, AT_HAND):
+                yield [Order("margherita", 17, stamp()) for _ in range(min(AT_HAND, due - first))]
 
     seconds = time.perf_counter()
     sent = producer.publish_all(chunks(), _fail)

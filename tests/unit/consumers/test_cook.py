@@ -2,9 +2,10 @@
 
 import pytest
 
-from consumers.batches import Batch, Received
+from consumers.batches import Received
 from consumers.cook import prepare, sentence
 from contract.order import OrderV1, OrderV2
+from tests.batches import batch_of
 
 
 def test_the_workshops_sentence_word_for_word() -> None:
@@ -35,7 +36,7 @@ def test_a_name_cannot_forge_a_line_or_paint_a_terminal(pizza: str, shown: str) 
 
 def test_the_cook_prints_a_line_for_each_order_of_a_batch_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     orders = [OrderV1("margherita", 1), OrderV1("funghi", 2)]
-    prepare(Batch([Received(order, 0, offset, 0) for offset, order in enumerate(orders)], {0: 2}))
+    prepare(batch_of([Received(order, 0, offset, 0) for offset, order in enumerate(orders)], {0: 2}))
     output = capsys.readouterr()
     assert output.out == (
         "Received an order for a pizza margherita at table 1 !\nReceived an order for a pizza funghi at table 2 !\n"

@@ -15,6 +15,7 @@ from consumers.ledger import FORMAT, Ledger, Recorded
 from contract.errors import LedgerError, Overtaken, Rejected, Unavailable
 from contract.order import OrderV1, OrderV2
 from runtime.topics import Topic
+from tests.batches import batch_of
 
 TOPIC = Topic("pizza-order", "topic-1", "cluster-1")
 
@@ -27,14 +28,14 @@ def line(order: OrderV2) -> str:
 def orders(*offsets: int, partition: int = 0, prefix: str = "id") -> Batch[OrderV2]:
     """Give a batch of orders whose identity is made of their offset."""
     records = [Received(OrderV2("pizza", n + 1, f"{prefix}-{n}"), partition, n, 1_000 + n) for n in offsets]
-    return Batch(records, {partition: offsets[-1] + 1})
+    return batch_of(records, {partition: offsets[-1] + 1})
 
 
 def named(*identities: str, start: int = 0) -> Batch[OrderV2]:
     """Give a batch of orders with these identities; what an identity names is always the same."""
     values = [OrderV2(f"pizza {name}", 1, name) for name in identities]
     records = [Received(value, 0, offset, 0) for offset, value in enumerate(values, start)]
-    return Batch(records, {0: start + len(identities)})
+    return batch_of(records, {0: start + len(identities)})
 
 
 Opener = Callable[..., Ledger[OrderV2]]
@@ -117,8 +118,8 @@ class TestRecording:
         """A batch's next offset is past what was fetched, dead letters included."""
         ledger = opener()
         ledger.resume([0])
-        ledger.record(Batch(orders(0).records, {0: 5}))
-        ledger.record(Batch([], {0: 9}))
+        ledger.record(batch_of(orders(0).records, {0: 5}))
+        ledger.record(batch_of([], {0: 9}))
         assert opener().resume([0]) == {0: 9}
 
     def test_a_redelivered_batch_is_passed_over(self, opener: Opener, directory: Path) -> None:
@@ -186,10 +187,10 @@ class TestDuplicates:
         ledger.record(named("a"))
         other = Received(OrderV2("other", 1, "a"), 0, 2, 0)
         with pytest.raises(Rejected) as rejected:
-            ledger.record(Batch([*named("b", start=1).records, other], {0: 3}))
+            ledger.record(batch_of([*named("b", start=1).records, other], {0: 3}))
         assert rejected.value.refused == {(0, 2): "order_id 'a' is recorded in line 1 with another content"}
         assert (rows(directory), log(directory)) == ([(0, 0)], ["pizza a 1"])
-        assert ledger.record(Batch(named("b", start=1).records, {0: 3})) == Recorded(1, 0)
+        assert ledger.record(batch_of(named("b", start=1).records, {0: 3})) == Recorded(1, 0)
         assert ledger.resume([0]) == {0: 3}
 
     def test_without_an_identity_each_counts(self, opener: Opener, directory: Path) -> None:
@@ -203,7 +204,7 @@ class TestDuplicates:
         with Ledger(directory, TOPIC, OrderV1, None, lambda order: order.pizza, table="orders") as ledger:
             ledger.resume([0])
             records = [Received(OrderV1("a", 1), 0, offset, 0) for offset in range(2)]
-            assert ledger.record(Batch(records, {0: 2})) == Recorded(2, 0)
+            assert ledger.record(batch_of(records, {0: 2})) == Recorded(2, 0)
 
 
 class TestFailures:
@@ -406,11 +407,11 @@ def test_a_record_sent_again_is_the_same_however_its_json_was_written(opener: Op
     """As when a release with more fields wrote what is recorded: records are compared, not text."""
     with opener() as ledger:
         ledger.resume([0])
-        ledger.record(Batch([Received(OrderV2("napoli", 3, "id-1"), 0, 0, 0)], {0: 1}))
+        ledger.record(batch_of([Received(OrderV2("napoli", 3, "id-1"), 0, 0, 0)], {0: 1}))
     with closing(sqlite3.connect(directory / "ledger.db")) as db:
         db.execute("""UPDATE orders SET record = '{"order_id": "id-1", "table": 3, "pizza": "napoli"}'""")
         db.commit()
     with opener() as ledger:
         ledger.resume([0])
-        again = ledger.record(Batch([Received(OrderV2("napoli", 3, "id-1"), 0, 1, 0)], {0: 2}))
+        again = ledger.record(batch_of([Received(OrderV2("napoli", 3, "id-1"), 0, 1, 0)], {0: 2}))
     assert again == Recorded(rows=0, duplicates=1)

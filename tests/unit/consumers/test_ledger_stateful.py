@@ -19,6 +19,7 @@ from consumers.ledger import Ledger
 from contract.errors import Overtaken, Rejected
 from contract.order import OrderV2
 from runtime.topics import Topic
+from tests.batches import batch_of
 
 TOPIC = Topic("pizza-order", "topic-1", "cluster-1")
 PARTITIONS = 2
@@ -126,7 +127,7 @@ class Recording(RuleBasedStateMachine):
         if closed:
             self.open()
         else:  # the next batch mends it
-            self.ledger.record(Batch([], {}))
+            self.ledger.record(batch_of([], {}))
 
     @rule(counts=st.integers(1, 3), partition=PLACES)
     def be_overtaken(self, counts: int, partition: int) -> None:
@@ -176,7 +177,7 @@ class Recording(RuleBasedStateMachine):
 
     def batch(self, places: list[Place], next_offsets: dict[int, int]) -> Batch[OrderV2]:
         read = [place for place in places if self.topic[place[0]][place[1]] is not None]
-        return Batch([Received(self.at(place), *place, 0) for place in read], next_offsets)
+        return batch_of([Received(self.at(place), *place, 0) for place in read], next_offsets)
 
     def handle(self, places: list[Place], next_offsets: dict[int, int]) -> None:
         """Do as the loop does: what is refused goes to the letters, and the rest is handled again."""
@@ -187,7 +188,7 @@ class Recording(RuleBasedStateMachine):
             except Rejected as rejected:
                 refused = rejected.refused.keys()
                 assert refused <= set(places)
-                batch = Batch(
+                batch = batch_of(
                     [one for one in batch.records if (one.partition, one.offset) not in refused], next_offsets
                 )
             else:

@@ -25,6 +25,7 @@ from tests.unit.conftest import CountingRegistry
 
 TOPIC = "pizza-order"
 CONTEXT = SerializationContext(TOPIC, MessageField.VALUE)
+SUBJECT = f"{TOPIC}-value"
 VERSIONS: list[type[Record]] = [OrderV1, OrderV2]
 ID = {OrderV1: 2, OrderV2: 3}  # as the fixture registers them
 
@@ -392,14 +393,14 @@ def test_many_at_once_are_what_one_at_a_time_are(registered: CountingRegistry) -
     """The batch forms give the same bytes and records, and leave what is not plainly valid to the careful way."""
     orders = [OrderV2("napoli", 3, "a"), OrderV2("é" * 64, 2**31 - 1), OrderV2("bufala", 9000, "x" * 64)]
     serializer, deserializer = RecordSerializer(OrderV2, registered), RecordDeserializer(OrderV2, registered)
-    values = serializer.serialize_all(orders, CONTEXT)
+    values = serializer.serialize_all(orders, SUBJECT)
     assert values == [serializer(order, CONTEXT) for order in orders]
-    assert deserializer.plainly(values, CONTEXT) == [None, None, None]  # nothing is known of the id yet
+    assert deserializer.plainly(values, SUBJECT) == [None, None, None]  # nothing is known of the id yet
     assert [deserializer(value, CONTEXT) for value in values] == orders
     spoilt = [None, b"", values[0][:-1], values[0] + b"x", b"\x01" + values[0][1:]]
-    assert deserializer.plainly([*values, *spoilt], CONTEXT) == [*orders, *[None] * 5]
+    assert deserializer.plainly([*values, *spoilt], SUBJECT) == [*orders, *[None] * 5]
     with pytest.raises(Refused):
-        serializer.serialize_all([OrderV2("", 3)], CONTEXT)
+        serializer.serialize_all([OrderV2("", 3)], SUBJECT)
 
 
 def test_a_record_of_another_version_is_refused_rather_than_framed_as_this_one(registered: CountingRegistry) -> None:
