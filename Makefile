@@ -87,7 +87,7 @@ UV_COMPILE := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3
 PEERS := $(patsubst %.txt,%,$(notdir $(wildcard benchmarks/peers/*.txt)))
 PEER_ENVIRONMENTS := $(PEERS:%=.venv/bench/%/made)
 
-# An hour on a quiet machine; parts of it: .venv/bin/python benchmarks/run.py --help
+# A quarter of an hour to twice that, on a quiet machine; parts of it: .venv/bin/python benchmarks/run.py --help
 bench: .venv/runtime $(PEER_ENVIRONMENTS)
 	@$(BIN)/python -m compileall -q contract runtime producer consumers
 	@$(BIN)/python benchmarks/run.py --save

@@ -115,8 +115,8 @@ def latency(bench: Bench) -> None:
     both = (READY, OURS)
     for peer in bench.turns(both):
         bench.add(f"latency-most/{peer}", _latencies(bench, [peer], bench.orders, bench.warm_up)[peer]["rate"])
-    # A machine that is nearly idle takes its time to wake up, twice as long in one minute as in the next: so both at
-    # once, each its 100, or that is what is compared.
+    # Both at once, each its 100: a nearly idle machine takes twice as long to wake up in one minute as in the next, and
+    # in turn it would be minutes that are compared.
     for peers in bench.turns((both, both[::-1]) * 2):
         _add_latencies(bench, "100", _latencies(bench, peers, 500, 200, 100))
     half = int(min(bench.median(f"latency-most/{peer}") or 0 for peer in both) / 2)
