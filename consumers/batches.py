@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeAlias, overload
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, Generic
 
 import msgspec
 from confluent_kafka import Message
 
 from consumers.letters import origin_of_replay
 from contract.records import R
-
-Place: TypeAlias = Callable[[Message], tuple[int, int, int]]
-"""Gives the partition, the offset and the timestamp that count for a message."""
 
 
 class Received(msgspec.Struct, Generic[R], frozen=True, gc=False):
@@ -41,14 +39,19 @@ class Batch(msgspec.Struct, Generic[R], frozen=True):
     is_replays: bool = False
 
     @property
-    def records(self) -> Sequence[Received[R]]:
+    def records(self) -> list[Received[R]]:
         """The records with their places."""
-        return _ReceivedRecords(self.values, self.messages, self.place)
+        return list(map(Received, self.values, *self.places))
 
     @property
-    def place(self) -> Place:
-        """How to find the place of one of the messages."""
-        return origin_of_replay if self.is_replays else place_of
+    def places(self) -> Sequence[Iterable[int]]:
+        """The partitions, the offsets and the timestamps that count for the messages, one behind the other."""
+        messages = self.messages
+        if self.is_replays:
+            return list(zip(*map(origin_of_replay, messages), strict=True))
+        # By the messages' own functions, in a third of the time that one of ours for each takes.
+        numbers: list[Callable[[Message], Any]] = [Message.partition, Message.offset]
+        return [*(map(number, messages) for number in numbers), map(itemgetter(1), map(Message.timestamp, messages))]
 
     @property
     def next_offsets(self) -> dict[int, int]:
@@ -68,30 +71,6 @@ class Batch(msgspec.Struct, Generic[R], frozen=True):
                 if len(ends) == self.partitions:
                     break
         return ends
-
-
-class _ReceivedRecords(Sequence[Received[R]]):
-    def __init__(self, values: Sequence[R], messages: Sequence[Message], place: Place) -> None:
-        self._values = values
-        self._messages = messages
-        self._place = place
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __iter__(self) -> Iterator[Received[R]]:
-        place = self._place
-        for value, message in zip(self._values, self._messages, strict=True):
-            yield Received(value, *place(message))
-
-    @overload
-    def __getitem__(self, index: int) -> Received[R]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Received[R]]: ...
-    def __getitem__(self, index: int | slice) -> Received[R] | Sequence[Received[R]]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        return Received(self._values[index], *self._place(self._messages[index]))
 
 
 def place_of(message: Message) -> tuple[int, int, int]:

@@ -11,12 +11,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event
 from typing import Generic
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from consumers.batches import Batch
 from consumers.letters import DeadLetters
@@ -25,10 +25,10 @@ from consumers.source import POLL_SECONDS, LostOffset, Resume, Source
 from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer
-from contract.errors import NotRegistered, Overtaken, Rejected, TopicError, Unavailable
+from contract.errors import NotRegistered, Overtaken, Rejected, Unavailable
 from contract.records import R
 from contract.subjects import Subject
-from runtime.clients import DENIED, broker_error, cluster_metadata, wait_until_available
+from runtime.clients import broker_error, wait_until_available
 from runtime.groups import BATCH
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.settings import Settings
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 REVOKE_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
-GONE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,7 @@ class _Loop(Generic[R]):
         if self._mark:
             wait_until_available(self._source.list_partitions, self._consumer.settings)
             wait_until_available(lambda: self._source.check_mark(self._mark), self._consumer.settings)
+        self._source.resume_from = self._resume
         for source in self._sources:
             source.subscribe(self._on_assign, self._on_revoke, self._on_lost)
 
@@ -161,10 +161,8 @@ class _Loop(Generic[R]):
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
         for source, seconds in ((self._source, POLL_SECONDS), (self._consumer.replays, 0.0)):
             messages = source.receive(seconds)
-            if any(map(Message.error, messages)):  # a glance at all of them, for there are seldom any
-                messages = [message for message in messages if self._is_message(message)]
-            if messages:
-                self._works.append(Work(source, messages))
+            if messages and (work := self._consumer.reader.take(source, messages)).messages:
+                self._works.append(work)
             if self._works and time.monotonic() >= self._retry_at:
                 self._work()
             source.commit(self._mark)
@@ -192,7 +190,11 @@ class _Loop(Generic[R]):
             except Rejected as rejected:
                 batch = work.batch = self._consumer.reader.refuse(batch, rejected)
         seconds = time.perf_counter() - started
-        self._metrics.has_handled(batch.records, seconds, replayed=work.source.is_replays)
+        # What is replayed is late on purpose.
+        published = (
+            [] if batch.is_replays else [one.timestamp()[1] for one in (*batch.messages[:1], *batch.messages[-1:])]
+        )
+        self._metrics.has_handled(len(batch.values), seconds, published)
         work.source.handled |= batch.ends()
         if work.failure is not None:
             raise work.failure
@@ -286,33 +288,6 @@ class _Loop(Generic[R]):
         source.client.incremental_unassign(list(partitions))
         if not self._works:
             self._go_on()
-
-    def _is_message(self, message: Message) -> bool:
-        """Tell a message from an error; for one that only a person can mend the loop ends."""
-        if (error := message.error()) is None:
-            return True
-        where = f"{message.topic()} partition {message.partition()}"
-        if error.code() in DENIED or error.fatal():
-            raise KafkaException(error)
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._is_gone(message.topic() or ""):
-            raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
-            raise self._source.lost(message, self._resume)
-        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-        # The client gets over it by itself.
-        log.warning("%s goes on after an error of %s: %s", self._consumer.group, where, error.str(), extra=place)
-        return False
-
-    def _is_gone(self, topic: str) -> bool:
-        """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""
-        deadline = time.monotonic() + GONE_SECONDS
-        with suppress(Unavailable):  # then nobody knows
-            while time.monotonic() < deadline:
-                time.sleep(GONE_SECONDS / 5)  # first of all: a deletion, too, is not known everywhere at once
-                if topic in cluster_metadata(self._source.client, self._consumer.settings).topics:
-                    return False
-            return True
-        return False
 
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:

@@ -28,7 +28,7 @@ class Work(msgspec.Struct, Generic[R], eq=False):
     source: Source
     messages: list[Message]
     batch: Batch[R] | None = None
-    """The messages decoded, once those that could not be are safe in the dead letters."""
+    """The messages decoded: at once where all of them are plainly valid, else when it is their turn to be handled."""
     failure: UserError | None = None
     """What ends the consumer when this, which came before it, has been handled."""
 
@@ -54,44 +54,30 @@ class BatchReader(Generic[R]):
         self._subject = subject.name
         self._context = SerializationContext(subject.topic, MessageField.VALUE)
 
+    def take(self, source: Source, messages: list[Message]) -> Work[R]:
+        """Make work of what a poll gave, decoded if all of it is plainly valid, and without the errors in it.
+
+        Raises what Source.is_message raises.
+        """
+        plain = self._plainly(messages)
+        if all(plain) and not source.is_replays:
+            self._in_row = 0
+            values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
+            return Work(source, messages, Batch(values, messages, messages, len(source.ever_owned)))
+        # An error has its sentence for a value, which is no valid record: where all are, there is none to look for.
+        return Work(source, list(filter(source.is_message, messages)))
+
     def read(self, work: Work[R]) -> Batch[R]:
         """Decode messages, and return once those that cannot be read are safe in the dead letters.
 
         Raises Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError
         when everything seems unreadable.
         """
-        messages, source, work.failure = work.messages, work.source, None
-        plain = self._deserializer.plainly(list(map(Message.value, messages)), self._subject)
-        if source.is_replays or not all(plain):
-            return self._read_carefully(work, plain)
-        self._in_row = 0
-        values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
-        return Batch(values, messages, messages, len(source.ever_owned))
-
-    def refuse(self, batch: Batch[R], rejected: Rejected) -> Batch[R]:
-        """Send what the handler refuses to the dead letters and give the batch without it."""
-        letters: list[tuple[Message, Unreadable]] = []
-        kept: list[tuple[R, Message]] = []
-        for value, message in zip(batch.values, batch.messages, strict=True):
-            partition, offset, _ = batch.place(message)
-            sentence = rejected.refused.get((partition, offset))
-            if sentence is None:
-                kept.append((value, message))
-            else:
-                identity = getattr(value, self._identity, "")
-                letters.append((message, Unreadable(Reason.HANDLER, sentence, record_id=identity)))
-        if not letters:
-            raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
-        self._send(letters)
-        return _without_letters(batch.fetched, kept, batch.partitions, is_replays=batch.is_replays)
-
-    def _read_carefully(self, work: Work[R], plain: Sequence[R | None]) -> Batch[R]:
-        """Decode one by one what is not plainly valid, and send what cannot be read to the dead letters."""
-        fetched = work.messages
+        fetched, work.failure = work.messages, None
         read: list[tuple[R, Message]] = []
         letters: list[tuple[Message, Unreadable]] = []
         in_row = self._in_row
-        for index, (message, known) in enumerate(zip(work.messages, plain, strict=True)):
+        for index, (message, known) in enumerate(zip(fetched, self._plainly(fetched), strict=True)):
             try:
                 read.append((self._read_one(work.source, message, known), message))
                 in_row = 0
@@ -109,6 +95,25 @@ class BatchReader(Generic[R]):
         self._send(letters)
         self._in_row = in_row
         return _without_letters(fetched, read, len(work.source.ever_owned), is_replays=work.source.is_replays)
+
+    def refuse(self, batch: Batch[R], rejected: Rejected) -> Batch[R]:
+        """Send what the handler refuses to the dead letters and give the batch without it."""
+        letters: list[tuple[Message, Unreadable]] = []
+        kept: list[tuple[R, Message]] = []
+        for value, message, *place, _ in zip(batch.values, batch.messages, *batch.places, strict=True):
+            sentence = rejected.refused.get(tuple(place))
+            if sentence is None:
+                kept.append((value, message))
+            else:
+                identity = getattr(value, self._identity, "")
+                letters.append((message, Unreadable(Reason.HANDLER, sentence, record_id=identity)))
+        if not letters:
+            raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
+        self._send(letters)
+        return _without_letters(batch.fetched, kept, batch.partitions, is_replays=batch.is_replays)
+
+    def _plainly(self, messages: Sequence[Message]) -> list[R | None]:
+        return self._deserializer.plainly(list(map(Message.value, messages)), self._subject)
 
     def _read_one(self, source: Source, message: Message, known: R | None) -> R:
         if source.is_replays:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import LedgerError, TopicError
-from runtime.clients import broker_error, consumer_properties, make_client
+from contract.errors import LedgerError, TopicError, Unavailable
+from runtime.clients import DENIED, broker_error, cluster_metadata, consumer_properties, make_client
 from runtime.groups import BATCH, topic_ends
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
@@ -19,6 +20,7 @@ from runtime.telemetry import Thinning
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+GONE_SECONDS = 5.0
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
@@ -53,6 +55,8 @@ class Source:
         self.owned: set[int] = set()
         """The partitions that are ours; asking librdkafka takes as long as reading a batch."""
         self.ever_owned: set[int] = set()
+        self.resume_from: Resume | None = None
+        """Where the group's own offsets are not the truth."""
         self._committing = False
         self._came = 0
         """How many messages came at once when there were some, 0 in a silence."""
@@ -219,10 +223,41 @@ class Source:
             self._fall_silent()
         self._log.warning("%s: %s", self.group, error.str(), extra={"topic": self.topic})
 
-    def lost(self, message: Message, resume: Resume | None) -> TopicError:
+    def is_message(self, message: Message) -> bool:
+        """Tell a message from an error; for one that only a person can mend raises KafkaException or TopicError.
+
+        Not from a callback of this client, as it may have to ask the brokers.
+        """
+        if (error := message.error()) is None:
+            return True
+        where = f"{message.topic()} partition {message.partition()}"
+        if error.code() in DENIED or error.fatal():
+            raise KafkaException(error)
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._is_gone(message.topic() or ""):
+            raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
+            raise self._lost(message)
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        # The client gets over it by itself.
+        log.warning("%s goes on after an error of %s: %s", self.group, where, error.str(), extra=place)
+        return False
+
+    def _is_gone(self, topic: str) -> bool:
+        """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""
+        deadline = time.monotonic() + GONE_SECONDS
+        with suppress(Unavailable):  # then nobody knows
+            while time.monotonic() < deadline:
+                time.sleep(GONE_SECONDS / 5)  # first of all: a deletion, too, is not known everywhere at once
+                if topic in cluster_metadata(self.client, self._settings).topics:
+                    return False
+            return True
+        return False
+
+    def _lost(self, message: Message) -> TopicError:
         """Name what is gone when the topic no longer has the ledger's next offset."""
         place = TopicPartition(message.topic() or "", message.partition() or 0)
-        wanted = resume([place.partition]).get(place.partition, 0) if resume is not None else 0
+        known = self.resume_from([place.partition]) if self.resume_from is not None else {}
+        wanted = known.get(place.partition, 0)
         try:
             first, end = self.client.get_watermark_offsets(place, timeout=self._timeout)
         except KafkaException as error:

@@ -76,7 +76,7 @@ _IMPORTS = {
     "typing": ("Annotated", "Any", "ClassVar", "Literal", "Self"),
     "msgspec": ("Meta", "field"),
     "contract.records": ("Record",),
-    "contract.varint": ("DOUBLE", "FLOAT", "TABLE", "read_varint", "varint"),
+    "contract.varint": ("DOUBLE", "FLOAT", "MAGNITUDE", "NON_NEGATIVE", "TABLE", "read_varint", "varint"),
 }
 _FIRST_OF_A_GROUP = {"msgspec", "contract.records"}
 # A field of such a name would hide, in its class, what the class or the lines behind it use.

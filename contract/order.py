@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Self
 from msgspec import Meta
 
 from contract.records import Record
-from contract.varint import TABLE, read_varint, varint
+from contract.varint import NON_NEGATIVE, TABLE, read_varint, varint
 
 
 class OrderV1(Record, frozen=True):
@@ -43,26 +43,27 @@ class OrderV1(Record, frozen=True):
 
     @classmethod
     def decode_fast(cls, data: bytes, at: int) -> Self | None:
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         pizza = data[at:end].decode()
-        if number & 1 or not 1 <= len(pizza) <= 64:
+        if not 1 <= len(pizza) <= 64:
             return None
-        number = data[end]
+        byte = data[end]
+        table = NON_NEGATIVE[byte]
         at = end + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            table += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        table = number >> 1
-        if number & 1 or not 1 <= table <= 2147483647:
+            if table > 8191:
+                table, at = read_varint(data, at - 2)
+        if not 1 <= table <= 2147483647:
             return None
         if at != len(data):
             return None
@@ -70,37 +71,37 @@ class OrderV1(Record, frozen=True):
 
     @classmethod
     def decode_fast_v2(cls, data: bytes, at: int) -> Self | None:
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         pizza = data[at:end].decode()
-        if number & 1 or not 1 <= len(pizza) <= 64:
+        if not 1 <= len(pizza) <= 64:
             return None
-        number = data[end]
+        byte = data[end]
+        table = NON_NEGATIVE[byte]
         at = end + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            table += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        table = number >> 1
-        if number & 1 or not 1 <= table <= 2147483647:
+            if table > 8191:
+                table, at = read_varint(data, at - 2)
+        if not 1 <= table <= 2147483647:
             return None
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
-        if number & 1:
-            return None
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         if end != len(data):
             return None
         return cls(pizza, table)
@@ -142,26 +143,27 @@ class OrderV2(Record, frozen=True):
 
     @classmethod
     def decode_fast_v1(cls, data: bytes, at: int) -> Self | None:
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         pizza = data[at:end].decode()
-        if number & 1 or not 1 <= len(pizza) <= 64:
+        if not 1 <= len(pizza) <= 64:
             return None
-        number = data[end]
+        byte = data[end]
+        table = NON_NEGATIVE[byte]
         at = end + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            table += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        table = number >> 1
-        if number & 1 or not 1 <= table <= 2147483647:
+            if table > 8191:
+                table, at = read_varint(data, at - 2)
+        if not 1 <= table <= 2147483647:
             return None
         if at != len(data):
             return None
@@ -169,37 +171,39 @@ class OrderV2(Record, frozen=True):
 
     @classmethod
     def decode_fast(cls, data: bytes, at: int) -> Self | None:
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         pizza = data[at:end].decode()
-        if number & 1 or not 1 <= len(pizza) <= 64:
+        if not 1 <= len(pizza) <= 64:
             return None
-        number = data[end]
+        byte = data[end]
+        table = NON_NEGATIVE[byte]
         at = end + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            table += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        table = number >> 1
-        if number & 1 or not 1 <= table <= 2147483647:
+            if table > 8191:
+                table, at = read_varint(data, at - 2)
+        if not 1 <= table <= 2147483647:
             return None
-        number = data[at]
+        byte = data[at]
+        size = NON_NEGATIVE[byte]
         at = at + 1
-        if number > 127:
-            number += (data[at] << 7) - 128
+        if byte > 127:
+            size += data[at] << 6
             at += 1
-            if number > 16383:
-                number, at = read_varint(data, at - 2)
-        end = at + (number >> 1)
+            if size > 8191:
+                size, at = read_varint(data, at - 2)
+        end = at + size
         order_id = data[at:end].decode()
-        if number & 1 or not len(order_id) <= 64:
+        if not len(order_id) <= 64:
             return None
         if end != len(data):
             return None

@@ -20,8 +20,8 @@ _UTF8_MOST = 4  # bytes a character
 
 
 # What the methods themselves use; a record with a field of such a name is left to fastavro.
-_OURS = {"self", "cls", "frame", "data", "at", "end", "number", "len", "type", "bool", "int", "float", "str", "bytes"}
-_OURS |= {"TABLE", "FLOAT", "DOUBLE", "varint", "read_varint"}
+_OURS = {"self", "cls", "frame", "data", "at", "end", "byte", "size", "len", "type", "bool", "int", "float", "str"}
+_OURS |= {"bytes", "TABLE", "MAGNITUDE", "NON_NEGATIVE", "FLOAT", "DOUBLE", "varint", "read_varint"}
 
 
 def encoder(record: Type) -> list[str]:
@@ -125,12 +125,10 @@ class _Field:
             return [f"({name},) = {_REALS[self.kind][0]}.unpack_from(data, {at})", *self._refuse(self._breaks()),
                     *self.skip(at)]  # fmt: skip
         if self.kind in _INTEGERS:
-            if self._least >= 0:  # an odd one is negative
-                return [*_number(at), f"{name} = number >> 1", *self._refuse(["number & 1", *self._breaks()])]
-            return [*_number(at), f"{name} = (number >> 1) ^ -(number & 1)", *self._refuse(self._breaks())]
+            signed = [] if self._least >= 0 else ["if byte & 1:", f"    {name} = ~{name}"]
+            return [*_number(name, at, signed=bool(signed)), *signed, *self._refuse(self._breaks())]
         value = "data[at:end]" + (".decode()" if self.kind == "string" else "")
-        return [*_number(at), "end = at + (number >> 1)", f"{name} = {value}",
-                *self._refuse(["number & 1", *self._breaks()])]  # fmt: skip
+        return [*_number("size", at), "end = at + size", f"{name} = {value}", *self._refuse(self._breaks())]
 
     def skip(self, at: str) -> list[str]:
         """Pass over the field."""
@@ -138,8 +136,8 @@ class _Field:
             return [*self._refuse([f"data[{at}] > 1"]), f"at = {at} + 1"]
         if self.kind in _REALS:
             return [f"at = {at} + {_REALS[self.kind][1]}"]
-        behind = ["end = at + (number >> 1)", *self._refuse(["number & 1"])]
-        return _number(at) + (behind if self.kind in _LENGTHS else [])
+        behind = ["end = at + size"] if self.kind in _LENGTHS else []
+        return _number("size", at, signed=not behind) + behind
 
     def _refuse(self, breaks: list[str]) -> list[str]:
         return [f"if {' or '.join(breaks)}:", "    return None"] if breaks else []
@@ -152,12 +150,15 @@ class _Field:
         return [f"not {low}{what}{high}"] if low or high else []
 
 
-def _number(at: str) -> list[str]:
-    """Read a varint, those of one and of two bytes on the spot: a call would take as long as the rest of the field."""
+def _number(name: str, at: str, *, signed: bool = False) -> list[str]:
+    """Read a varint of one or two bytes on the spot: a call would take as long as the rest of the field.
+
+    A signed one comes without its sign; of those that are not, a negative one ends in a TypeError.
+    """
     return [
-        f"number = data[{at}]", f"at = {at} + 1",
-        "if number > 127:", "    number += (data[at] << 7) - 128", "    at += 1",
-        "    if number > 16383:", "        number, at = read_varint(data, at - 2)",
+        f"byte = data[{at}]", f"{name} = {'MAGNITUDE' if signed else 'NON_NEGATIVE'}[byte]", f"at = {at} + 1",
+        "if byte > 127:", f"    {name} += data[at] << 6", "    at += 1",
+        f"    if {name} > 8191:", f"        {name}, at = read_varint(data, at - 2)",
     ]  # fmt: skip
 
 

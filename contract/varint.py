@@ -27,15 +27,25 @@ TABLE = (
 """The bytes of the smallest numbers, all of one or two bytes: looked up in a fifth of the time."""
 
 
+MAGNITUDE = tuple((byte & 0x7F) >> 1 for byte in range(256))
+"""By a number's first byte, what its bits count for, its sign taken off; the second byte's bits begin at 64."""
+
+NON_NEGATIVE: tuple[int, ...] = tuple(
+    None if byte & 1 else MAGNITUDE[byte]  # type: ignore[misc]  # there for whoever reckons with it to fail
+    for byte in range(256)
+)
+"""The same, but None for a negative number: one look-up instead of a shift and a comparison."""
+
+
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Give a number, still zigzag, and where it ends; raises IndexError when it does not end as a long does."""
+    """Give a number's magnitude, its sign taken off, and where it ends; raises IndexError when no long ends so."""
     number = shift = 0
     while True:
         byte = data[at]
         at += 1
         number |= (byte & 0x7F) << shift
         if byte <= 0x7F:  # noqa: PLR2004
-            return number, at
+            return number >> 1, at
         shift += 7
         if shift > _LAST_SHIFT:
             raise IndexError(at)

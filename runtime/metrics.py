@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from socketserver import ThreadingMixIn
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
@@ -51,14 +51,6 @@ DUPLICATES = Counter("ledger_duplicates", "Records that were recorded already, u
 SCHEMA = Gauge(
     "contract_schema_info", "1 for the schema version in use.", ["user", "subject", "version", "schema_id"]
 )  # fmt: skip
-
-
-class Stamped(Protocol):
-    """What has the producer's timestamp, in milliseconds since 1970."""
-
-    @property
-    def timestamp(self) -> int:
-        """The timestamp."""
 
 
 class ConsumerMetrics:
@@ -107,17 +99,16 @@ class ConsumerMetrics:
         """Count a failed try of a batch."""
         self._retries.inc()
 
-    def has_handled(self, records: Sequence[Stamped], seconds: float, *, replayed: bool) -> None:
-        """Count a batch that was handled in so many seconds; replayed records are late on purpose."""
-        self.handled += len(records)
+    def has_handled(self, count: int, seconds: float, published_ms: Sequence[int]) -> None:
+        """Count a batch of records that was handled in so many seconds, some of which the producer stamped so."""
+        self.handled += count
         if not self._measured:
             return
-        self._handled.inc(len(records))
+        self._handled.inc(count)
         self._seconds.observe(seconds)
-        if records and not replayed:
-            now = time.time()
-            for record in (records[0], records[-1]):
-                self._latency.observe(max(0.0, now - record.timestamp / 1000))
+        now = time.time()
+        for stamp in published_ms:
+            self._latency.observe(max(0.0, now - stamp / 1000))
 
     def has_dead_letters(self, reasons: Iterable[Reason]) -> None:
         """Count dead letters that were written."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from consumers.batches import Batch
@@ -45,6 +45,10 @@ class Topic:
     is_replays: bool = False
     ever_owned: Sequence[int] = (0, 1)
 
+    def is_message(self, message: Message) -> bool:
+        """Tell it from an error."""
+        return message.error() is None
+
 
 @dataclass
 class Reading:
@@ -61,6 +65,10 @@ class Reading:
             for offset, value in enumerate(values, start)
         ]
         return Work(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
+
+    def take(self, messages: list[Message]) -> Work[OrderV1]:
+        """Take what a poll of the topic gave."""
+        return self.reader.take(Topic(), messages)  # type: ignore[arg-type]  # a source without a connection
 
     def read(self, work: Work[OrderV1]) -> Batch[OrderV1]:
         """Read, as the loop does."""
@@ -80,6 +88,35 @@ def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
     serializer = RecordSerializer(OrderV2, registry)
     good = serializer.serialize_all([OrderV2("napoli", 3, "x")], subject.name)
     return Reading(reader, letters, good[0])
+
+
+def test_what_is_plainly_valid_is_decoded_at_once(reading: Reading) -> None:
+    """Once its writer is known, there is nothing left to read."""
+    messages = reading.work(reading.good, reading.good).messages
+    first = reading.take(messages)
+    assert first.batch is None
+    assert reading.read(first).next_offsets == {0: 2}
+    again = reading.take(messages).batch
+    assert again is not None
+    assert (again.values, again.next_offsets) == ([OrderV1("napoli", 3)] * 2, {0: 2})
+
+
+def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading) -> None:
+    """Wherever they are: librdkafka gives them as messages whose value is a sentence, at an offset of their own."""
+    messages = reading.work(reading.good, BAD, reading.good).messages
+    reading.read(reading.take(messages))
+    error = Message(
+        topic="pizza-order",
+        partition=0,
+        offset=-1001,
+        value=b"Broker: no",
+        error=KafkaError(KafkaError.NETWORK_EXCEPTION),
+    )
+    for mixed in ([error, *messages], [messages[0], error, *messages[1:]], [*messages[:2], error, messages[2], error]):
+        batch = reading.read(reading.take(mixed))
+        assert (batch.values, batch.next_offsets) == ([OrderV1("napoli", 3)] * 2, {0: 3})
+    assert [message.offset() for message, _ in reading.letters.written] == [1] * 4
+    assert reading.take([error, error]).messages == []
 
 
 def test_what_is_good_before_a_row_is_handled_first(reading: Reading) -> None:
