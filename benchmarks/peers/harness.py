@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import statistics
 import struct
@@ -160,8 +161,10 @@ def paced(job: Job) -> Iterator[int]:
             yield count
             given += count
         if job.rate:
+            # Somewhere within its interval: of two senders that keep time, one would always find the machine awake.
             # A millisecond at least: to wake up for each order would be more work than to send it.
-            time.sleep(max(0.001, min(begin + given / job.rate - time.perf_counter(), 1.0)))
+            moment = begin + (given + random.random()) / job.rate  # noqa: S311 - no secret
+            time.sleep(max(0.001, min(moment - time.perf_counter(), 1.0)))
 
 
 def stamp() -> str:
