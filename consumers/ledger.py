@@ -165,7 +165,8 @@ class Ledger(Generic[R]):
         now = time.time_ns() // 1_000_000
         before = self._last_line()
         contents = map(bytes.decode, map(msgspec.json.Encoder().encode, batch.values))
-        rows = zip(*batch.places, repeat(now), map(self._identity_of, batch.values), contents, strict=False)
+        stamps = repeat(now, len(batch.values))
+        rows = zip(*batch.places, stamps, map(self._identity_of, batch.values), contents, strict=True)
         values, width = list(chain.from_iterable(rows)), _ROWS * len(_COLUMNS)
         inserted = sum(self._insert_rows(values[start : start + width]) for start in range(0, len(values), width))
         return (batch.values, 0) if inserted == len(batch.values) else self._sort_out(batch.records, before)
@@ -177,7 +178,7 @@ class Ledger(Generic[R]):
     def _insert_rows(self, values: Sequence[object]) -> int:
         """Insert rows by one statement, in half the time that one for each takes, and give how many were new."""
         row = f"({', '.join('?' * len(_COLUMNS))})"
-        # ON CONFLICT DO NOTHING means the same, as no value is ever null, and takes a third more time.
+        # ON CONFLICT DO NOTHING takes a third more time; a null, which only that would refuse, is found by _sort_out.
         return self._db.execute(
             f"INSERT OR IGNORE INTO {self._table} ({', '.join(_COLUMNS)}) "
             f"VALUES {', '.join([row] * (len(values) // len(_COLUMNS)))}",
@@ -218,8 +219,14 @@ class Ledger(Generic[R]):
                     last = row[0]
                 continue
             identity = self._identity_of(received.value)
-            line, content = self._find("identity = ? AND identity <> ''", (identity,)) or (0, "")
-            if content and self._read(content) == received.value:
+            found = self._find("identity = ? AND identity <> ''", (identity,))
+            if found is None:  # so nothing is in its way but a null
+                raise LedgerError(
+                    f"{self._path} takes no record whose {self._identity} is {identity}, as at partition {place[0]} "
+                    f"offset {place[1]}; name a field as identity in subjects.yaml that is never null"
+                )
+            line, content = found
+            if self._read(content) == received.value:
                 self._db.execute("INSERT OR IGNORE INTO duplicates VALUES (?, ?, ?)", (*place, line))
                 duplicates += 1
             else:

@@ -161,8 +161,11 @@ class _Loop(Generic[R]):
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
         for source, seconds in ((self._source, POLL_SECONDS), (self._consumer.replays, 0.0)):
             messages = source.receive(seconds)
-            if messages and (work := self._consumer.reader.take(source, messages)).messages:
-                self._works.append(work)
+            if messages:
+                work = self._consumer.reader.take(source, messages)
+                messages = work.messages
+                if messages:
+                    self._works.append(work)
             if self._works and time.monotonic() >= self._retry_at:
                 self._work()
             source.commit(self._mark)
@@ -190,11 +193,8 @@ class _Loop(Generic[R]):
             except Rejected as rejected:
                 batch = work.batch = self._consumer.reader.refuse(batch, rejected)
         seconds = time.perf_counter() - started
-        # What is replayed is late on purpose.
-        published = (
-            [] if batch.is_replays else [one.timestamp()[1] for one in (*batch.messages[:1], *batch.messages[-1:])]
-        )
-        self._metrics.has_handled(len(batch.values), seconds, published)
+        ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
+        self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
         work.source.handled |= batch.ends()
         if work.failure is not None:
             raise work.failure

@@ -61,7 +61,7 @@ class BatchReader(Generic[R]):
         """
         plain = self._plainly(messages)
         if all(plain) and not source.is_replays:
-            self._in_row = 0
+            self._in_row = 0  # though what came before may still wait to be read: then a row may seem longer or shorter
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
             return Work(source, messages, Batch(values, messages, messages, len(source.ever_owned)))
         # An error has its sentence for a value, which is no valid record: where all are, there is none to look for.

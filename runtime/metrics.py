@@ -99,7 +99,7 @@ class ConsumerMetrics:
         """Count a failed try of a batch."""
         self._retries.inc()
 
-    def has_handled(self, count: int, seconds: float, published_ms: Sequence[int]) -> None:
+    def has_handled(self, count: int, seconds: float, published_ms: Iterable[int]) -> None:
         """Count a batch of records that was handled in so many seconds, some of which the producer stamped so."""
         self.handled += count
         if not self._measured:

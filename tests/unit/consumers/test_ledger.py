@@ -193,6 +193,15 @@ class TestDuplicates:
         assert ledger.record(batch_of(named("b", start=1).records, {0: 3})) == Recorded(1, 0)
         assert ledger.resume([0]) == {0: 3}
 
+    def test_a_null_for_an_identity_is_no_row_and_no_letter(self, opener: Opener, directory: Path) -> None:
+        """Nothing of its batch is recorded, and the consumer ends: the contract is wrong, not the record."""
+        with opener() as ledger:
+            ledger.resume([0])
+            null = Received(OrderV2("napoli", 3, None), 0, 1, 0)  # type: ignore[arg-type]  # as a field may be that is a union
+            with pytest.raises(LedgerError, match="order_id is None, as at partition 0 offset 1"):
+                ledger.record(batch_of([*named("a").records, null], {0: 2}))
+        assert rows(directory) == []
+
     def test_without_an_identity_each_counts(self, opener: Opener, directory: Path) -> None:
         """Orders of version 1 have none; also among others that are repeats."""
         ledger = opener()

@@ -66,9 +66,9 @@ class Reading:
         ]
         return Work(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
 
-    def take(self, messages: list[Message]) -> Work[OrderV1]:
+    def take(self, messages: list[Message], *, replays: bool = False) -> Work[OrderV1]:
         """Take what a poll of the topic gave."""
-        return self.reader.take(Topic(), messages)  # type: ignore[arg-type]  # a source without a connection
+        return self.reader.take(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
 
     def read(self, work: Work[OrderV1]) -> Batch[OrderV1]:
         """Read, as the loop does."""
@@ -99,6 +99,7 @@ def test_what_is_plainly_valid_is_decoded_at_once(reading: Reading) -> None:
     again = reading.take(messages).batch
     assert again is not None
     assert (again.values, again.next_offsets) == ([OrderV1("napoli", 3)] * 2, {0: 2})
+    assert reading.take(messages, replays=True).batch is None  # they have been elsewhere first
 
 
 def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading) -> None:
@@ -143,6 +144,15 @@ def test_a_row_without_anything_good_ends_at_once(reading: Reading) -> None:
     with pytest.raises(UserError, match="3 messages in a row"):
         reading.read(reading.work(BAD, start=2))
     assert len(reading.letters.written) == 2
+
+
+def test_what_is_decoded_at_once_ends_a_row(reading: Reading) -> None:
+    """As what is read does."""
+    reading.read(reading.work(reading.good, BAD, BAD))
+    assert reading.take(reading.work(reading.good, start=3).messages).batch is not None
+    work = reading.work(BAD, start=4)
+    assert reading.read(work).values == []
+    assert work.failure is None
 
 
 def test_a_failure_is_of_one_try(reading: Reading) -> None:

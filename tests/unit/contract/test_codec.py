@@ -399,6 +399,14 @@ def test_many_at_once_are_what_one_at_a_time_are(registered: CountingRegistry) -
     assert [deserializer(value, CONTEXT) for value in values] == orders
     spoilt = [None, b"", values[0][:-1], values[0] + b"x", b"\x01" + values[0][1:]]
     assert deserializer.plainly([*values, *spoilt], SUBJECT) == [*orders, *[None] * 5]
+    assert deserializer.plainly(values, SUBJECT) == orders
+    for one in spoilt:  # alone, so that it is the only reason to look closer
+        assert deserializer.plainly([values[0], one, values[1]], SUBJECT) == [orders[0], None, orders[1]]
+        assert deserializer.plainly([one], SUBJECT) == [None]
+    assert deserializer.plainly([], SUBJECT) == []
+    older = RecordSerializer(OrderV1, registered).serialize_all([OrderV1("napoli", 3)], SUBJECT)
+    assert deserializer(older[0], CONTEXT) == OrderV2("napoli", 3)
+    assert deserializer.plainly([*older, *values], SUBJECT) == [OrderV2("napoli", 3), *orders]
     with pytest.raises(Refused):
         serializer.serialize_all([OrderV2("", 3)], SUBJECT)
 
