@@ -71,8 +71,3 @@ class Batch(msgspec.Struct, Generic[R], frozen=True):
                 if len(ends) == self.partitions:
                     break
         return ends
-
-
-def place_of(message: Message) -> tuple[int, int, int]:
-    """Give a message's own partition, offset and timestamp."""
-    return message.partition() or 0, message.offset() or 0, message.timestamp()[1]

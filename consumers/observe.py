@@ -10,7 +10,6 @@ from typing import Generic
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from consumers.batches import place_of
 from consumers.letters import headers_of
 from consumers.source import POLL_SECONDS, Resume, Source
 from contract.codec import RecordDeserializer, schema_id_of
@@ -74,5 +73,9 @@ def _observed(message: Message, deserializer: RecordDeserializer[R], context: Se
         context.headers = headers_of(message)
         record = deserializer(message.value(), context)
     except Unreadable as unreadable:
-        return Observed(*place_of(message), unreadable.schema_id, unreadable)
-    return Observed(*place_of(message), schema_id_of(message.value() or b""), record)
+        return Observed(*_place_of(message), unreadable.schema_id, unreadable)
+    return Observed(*_place_of(message), schema_id_of(message.value() or b""), record)
+
+
+def _place_of(message: Message) -> tuple[int, int, int]:
+    return message.partition() or 0, message.offset() or 0, message.timestamp()[1]

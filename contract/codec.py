@@ -28,7 +28,7 @@ _FRAME = struct.Struct(">bI")
 _MAGIC = 0
 NOT_PLAIN = (ValueError, IndexError, OverflowError, TypeError, struct.error)
 """What a generated encoder or decoder may raise for values and bytes that fastavro is to judge."""
-_NOT_PLAINLY = (*NOT_PLAIN, KeyError)  # nor a frame that is not known yet
+_NOT_PLAINLY = (*NOT_PLAIN, KeyError)  # the latter for a frame that is not known yet
 # Confluent's newer framing keeps the id in a header of one of these names and leaves the value unframed.
 _ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
 
