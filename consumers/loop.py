@@ -107,7 +107,8 @@ def consume_messages(
     work later (the same batch is handled again), Overtaken when somebody else has handled it (the loop starts again
     from `resume`). Whatever else it raises ends the loop, and the batch in hand is not committed.
     """
-    loop = _Loop(consumer, handle, resume, mark)
+    consumer.source.resume_from, consumer.source.mark = resume, mark
+    loop = _Loop(consumer, handle)
     metrics, line = consumer.metrics, StatusLine(wanted=status)
     closing = ExitStack()
     # The clients last in, first out: leaving the groups, through on_revoke, they still need the others.
@@ -120,7 +121,7 @@ def consume_messages(
             metrics.has_turned()
             line.tell(metrics.group, metrics.handled, metrics.letters)
     except BaseException as error:
-        loop.abandon()
+        loop.works.clear()  # so that leaving the group only commits what has been handled
         if not isinstance(error, KafkaException):
             raise
         raise broker_error(error, f"reading {consumer.topic.name}") from None
@@ -130,31 +131,23 @@ def consume_messages(
 
 
 class _Loop(Generic[R]):
-    def __init__(
-        self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object], resume: Resume | None, mark: str
-    ) -> None:
+    def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object]) -> None:
+        self.works: deque[Work[R]] = deque()
+        """The work in hand."""
         self._consumer = consumer
         self._metrics = consumer.metrics
         self._source = consumer.source
         self._sources = (consumer.source, consumer.replays)
         self._handle = handle
-        self._resume = resume
-        self._mark = mark
-        self._works: deque[Work[R]] = deque()
         self._failures = 0
         self._retry_at = 0.0
 
     def subscribe(self) -> None:
-        if self._mark:
+        if self._source.mark:
             wait_until_available(self._source.list_partitions, self._consumer.settings)
-            wait_until_available(lambda: self._source.check_mark(self._mark), self._consumer.settings)
-        self._source.resume_from = self._resume
+            wait_until_available(self._source.check_mark, self._consumer.settings)
         for source in self._sources:
             source.subscribe(self._on_assign, self._on_revoke, self._on_lost)
-
-    def abandon(self) -> None:
-        """Drop the work in hand, so that leaving the group only commits what has been handled."""
-        self._works.clear()
 
     def turn(self) -> None:
         """Take what has come; do the work in hand, if it is time; commit what is done."""
@@ -165,17 +158,17 @@ class _Loop(Generic[R]):
                 work = self._consumer.reader.take(source, messages)
                 messages = work.messages
                 if messages:
-                    self._works.append(work)
-            if self._works and time.monotonic() >= self._retry_at:
+                    self.works.append(work)
+            if self.works and time.monotonic() >= self._retry_at:
                 self._work()
-            source.commit(self._mark)
+            source.commit()
             self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
 
     def _work(self) -> None:
         try:
-            while self._works:
-                self._finish(self._works[0])
-                self._works.popleft()
+            while self.works:
+                self._finish(self.works[0])
+                self.works.popleft()
         except (Unavailable, NotRegistered) as error:
             self._back_off(error)
         except Overtaken as error:
@@ -206,8 +199,7 @@ class _Loop(Generic[R]):
         if self._failures == 1:
             for source in self._sources:
                 source.pause()
-        delay = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        self._retry_at = time.monotonic() + delay
+        self._retry_at = time.monotonic() + backoff_seconds(self._failures)
         if self._failures & (self._failures - 1) == 0:
             extra = {"topic": self._source.topic, "attempt": self._failures}
             log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error, extra=extra)
@@ -222,7 +214,7 @@ class _Loop(Generic[R]):
     def _start_over(self, error: Overtaken) -> None:
         """Drop the work in hand and read on from where whoever was faster has come to."""
         log.warning("%s starts again from its ledger: %s", self._consumer.group, error)
-        self._works = deque(work for work in self._works if work.source is not self._source)
+        self.works = deque(work for work in self.works if work.source is not self._source)
         self._source.handled.clear()
         self._go_on()
         for partition in self._positions(self._source.client.assignment()):
@@ -236,7 +228,7 @@ class _Loop(Generic[R]):
 
     def _positions(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Set where to begin: at the ledger's offsets or the beginning; without a ledger, where the group was."""
-        resume = self._resume
+        resume = self._source.resume_from
         if resume is None or not partitions:
             return partitions
         offsets = wait_until_available(lambda: self._claim(resume, _numbers(partitions)), self._consumer.settings)
@@ -247,47 +239,46 @@ class _Loop(Generic[R]):
     def _claim(self, resume: Resume, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""
         offsets = resume(partitions)
-        if self._mark:
-            self._source.check_mark(self._mark)
+        if self._source.mark:
+            self._source.check_mark()
             self._source.handled |= {partition: offsets.get(partition, 0) for partition in partitions}
-            self._source.commit(self._mark, wait=True)
-            self._source.check_mark(self._mark)
+            self._source.commit(wait=True)
+            self._source.check_mark()
         return offsets
 
     def _on_revoke(self, source: Source, partitions: list[TopicPartition]) -> None:
         """Finish the work in hand within a limit, else drop it uncommitted."""
         _tell(source, "gives back", partitions)
         deadline = time.monotonic() + REVOKE_SECONDS
-        while self._has_work_of(source, partitions) and time.monotonic() < deadline:
+        while partitions and self.works and time.monotonic() < deadline:
             self._work()
-            if self._works:
+            if self.works:
                 time.sleep(POLL_SECONDS)
-        source.commit(self._mark, wait=True)
+        source.commit(wait=True)
         self._drop(source, partitions)
 
     def _on_lost(self, source: Source, partitions: list[TopicPartition]) -> None:
         log.warning("%s lost partitions %s, others have them now", source.group, _numbers(partitions))
         self._drop(source, partitions)
 
-    def _has_work_of(self, source: Source, partitions: Sequence[TopicPartition]) -> bool:
-        ours = set(_numbers(partitions))
-        return any(work.source is source and ours & {one.partition() for one in work.messages} for work in self._works)
-
     def _drop(self, source: Source, partitions: Sequence[TopicPartition]) -> None:
         """Forget what is in hand of partitions that are no longer ours."""
         gone = set(_numbers(partitions))
         source.handled = {partition: offset for partition, offset in source.handled.items() if partition not in gone}
-        kept: deque[Work[R]] = deque()
-        for work in self._works:
-            left = [one for one in work.messages if work.source is not source or one.partition() not in gone]
-            if len(left) == len(work.messages):
-                kept.append(work)
-            elif left:  # decoded anew: a letter may then be written twice, which is harmless
-                kept.append(Work(work.source, left))
-        self._works = kept
+        for work in self.works:
+            left = [one for one in work.messages if one.partition() not in gone]
+            if work.source is source and len(left) < len(work.messages):
+                work.messages, work.batch = left, None  # decoded anew: a letter may come twice, which is harmless
+        self.works = deque(work for work in self.works if work.messages)
         source.client.incremental_unassign(list(partitions))
-        if not self._works:
+        if not self.works:
             self._go_on()
+
+
+def backoff_seconds(failures: int) -> float:
+    """Give how long to wait after so many failures in a row, with jitter."""
+    doubled = 0.1 * (1 << min(failures, 10))  # an outage of hours would outgrow a float
+    return min(LONGEST_BACKOFF_SECONDS, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:

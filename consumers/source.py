@@ -57,6 +57,8 @@ class Source:
         self.ever_owned: set[int] = set()
         self.resume_from: Resume | None = None
         """Where the group's own offsets are not the truth."""
+        self.mark = ""
+        """Left in the committed offsets' metadata."""
         self._committing = False
         self._came = 0
         """How many messages came at once when there were some, 0 in a silence."""
@@ -149,11 +151,11 @@ class Source:
             self._committing = False
             self.subscribe(**self._subscription)
 
-    def commit(self, mark: str = "", *, wait: bool = False) -> None:
+    def commit(self, *, wait: bool = False) -> None:
         """Commit what has been handled; one commit at a time is under way, so a fast consumer sends few of them."""
         if not self.handled or (self._committing and not wait):
             return
-        offsets = [TopicPartition(self.topic, *place, metadata=mark) for place in self.handled.items()]
+        offsets = [TopicPartition(self.topic, *place, metadata=self.mark) for place in self.handled.items()]
         self.handled = {}
         if not wait:
             self._committing = True
@@ -175,7 +177,7 @@ class Source:
         except KafkaException as error:
             raise broker_error(error, f"asking for the partitions of {self.topic}") from None
 
-    def check_mark(self, mark: str) -> None:
+    def check_mark(self) -> None:
         """Refuse a group whose offsets were committed beside another mark: two ledgers would each have a part.
 
         Raises LedgerError.
@@ -185,10 +187,10 @@ class Source:
             committed = self.client.committed(places, timeout=self._timeout)
         except KafkaException as error:
             raise broker_error(error, f"asking for the offsets of {self.group}") from None
-        others = {one.metadata for one in committed if one.metadata} - {mark}
+        others = {one.metadata for one in committed if one.metadata} - {self.mark}
         if others:
             raise LedgerError(
-                f"the group {self.group} has another ledger ({', '.join(map(str, others))}), this is {mark}: each "
+                f"the group {self.group} has another ledger ({', '.join(map(str, others))}), this is {self.mark}: each "
                 "would record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to begin "
                 f"anew, stop every {self.group} and run: python -m consumers.ledger adopt {self.group}"
             )
