@@ -293,7 +293,7 @@ def test_what_has_no_python_type_is_refused_with_file_and_field(
         ("string", {"doc": "Any remark, a uuid."}, "    it: str\n"),
         ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str\n"),
         ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record, frozen=True):\n"),
-        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, '    it: Literal["NEW"]\n'),
+        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, "    it: Literal['NEW']\n"),
         ({"type": "record", "name": "n.Sub", "fields": []}, {}, "    it: SubV1\n"),
     ],
 )
