@@ -119,6 +119,20 @@ def test_a_schema_that_has_no_python_type_is_refused_and_nothing_written(
     assert content(schemas, generated) == before
 
 
+def test_what_stops_half_way_is_done_again(schemas: Path, generated: Path) -> None:
+    """There is no version before all that belongs to it is there."""
+    edit(schemas, add_note)
+    module = generated / "order.py"
+    module.unlink()
+    module.mkdir()
+    with pytest.raises(IsADirectoryError):
+        release(schemas)
+    assert not (schemas / "released/order.v3.avsc").exists()
+    module.rmdir()
+    assert release(schemas) == 0
+    assert check(load_contract(schemas)) == ()
+
+
 def test_the_first_version_of_a_new_schema(schemas: Path, generated: Path) -> None:
     """With its reader named from the start."""
     (schemas / "payment.avsc").write_text(
