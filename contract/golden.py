@@ -54,7 +54,7 @@ def read_golden(version: SchemaFile) -> tuple[Golden, ...]:
     try:
         found = tuple(Golden(one["value"], bytes.fromhex(one["avro"])) for one in json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ContractError(f"{path} is not a list of golden records: {error}") from None
+        raise ContractError(f"{path} is not a list of golden records: {error}; restore the file") from None
     if not found:
         raise ContractError(f"{path} holds no golden records; restore the file")
     return found

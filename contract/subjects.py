@@ -222,7 +222,7 @@ def read_yaml(path: Path, form: type[T], what: str) -> T:
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=form)
     except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
+        raise ContractError(f"{path} cannot be read: {error.strerror}; SCHEMAS_DIR names its directory") from None
     except msgspec.MsgspecError as error:
         raise ContractError(f"{path} is not {what}: {error}") from None
 
@@ -236,7 +236,7 @@ def read_schema(
         schema = json.loads(source)
         text = json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
     except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
+        raise ContractError(f"{path} cannot be read: {error.strerror}; restore it, or name another schema") from None
     except json.JSONDecodeError as error:
         raise ContractError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError:
@@ -296,7 +296,7 @@ def _version(path: Path, number: int, known: Mapping[str, Subject]) -> SchemaFil
         pinned = msgspec.json.decode(uses.read_bytes(), type=dict[str, int]) if uses.exists() else {}
         found = [(known[file], pin) for file, pin in pinned.items()]
     except (OSError, msgspec.MsgspecError, KeyError) as error:
-        raise ContractError(f"{uses} does not name versions of other subjects' schemas: {error}") from None
+        raise ContractError(f"{uses} does not name versions of other subjects' schemas: {error}; restore it") from None
     return read_schema(path, number, tuple(Reference(used.name, used.version(pin)) for used, pin in found))
 
 

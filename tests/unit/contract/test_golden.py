@@ -88,7 +88,7 @@ def test_they_are_written_beside_the_schema_and_read_again(tmp_path: Path) -> No
 
 
 def test_missing_golden_bytes_name_their_file(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"thing\.v1\.golden\.json"):
+    with pytest.raises(ContractError, match=r"thing\.v1\.golden\.json.*; restore the file$"):
         read_golden(version_of({}, tmp_path / "thing.v1.avsc"))
 
 
