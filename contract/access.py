@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from contract.errors import ContractError
-from contract.subjects import Contract, Subject
+from contract.subjects import Contract, Subject, read_yaml
 
 Operation: TypeAlias = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 Kind: TypeAlias = Literal["topic", "group"]
@@ -48,12 +48,7 @@ class Access:
 def load_access(contract: Contract) -> Access:
     """Read `access.yaml` beside the contract; raises ContractError, which names the file and what is wrong with it."""
     path = contract.directory / "access.yaml"
-    try:
-        document = msgspec.yaml.decode(path.read_bytes(), type=_Document)
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise ContractError(f"{path} is not a list of principals: {error}") from None
+    document = read_yaml(path, _Document, "a list of principals")
     permissions: dict[str, frozenset[Permission]] = {}
     for principal, roles in document.principals.items():
         needed: set[Permission] = set()

@@ -6,12 +6,11 @@ Kept out of `scripts/` so that the gate can tell whether a generated module is t
 from __future__ import annotations
 
 import ast
-import json
 import keyword
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,13 +66,13 @@ _META = {
 }
 # First in every generated module: whatever a schema holds, `make check` takes it.
 _UNFORMATTED = (
-    "# ruff: noqa: C901, D102, D205, D209, D210, D301, E501, PLR0911, PLR0912, PLR2004, Q003, RUF002, RUF100",
+    "# ruff: noqa: C901, D102, D205, D209, D210, D301, E501, PLR0911, PLR0912, PLR2004, Q000, Q003, RUF002, RUF100",
     "# Docs and names are the schema's, however long; the methods are as they are for speed.",
     "# fmt: off",
 )
 # What a module may need, beside whole modules.
 _IMPORTS = {
-    "typing": ("Annotated", "Any", "ClassVar", "Literal", "Self"),
+    "typing": ("Annotated", "ClassVar", "Literal", "Self"),
     "msgspec": ("Meta", "field"),
     "contract.records": ("Record",),
     "contract.varint": ("DOUBLE", "FLOAT", "MAGNITUDE", "NON_NEGATIVE", "TABLE", "read_varint", "varint"),
@@ -81,7 +80,7 @@ _IMPORTS = {
 _FIRST_OF_A_GROUP = {"msgspec", "contract.records"}
 # A field of such a name would hide, in its class, what the class or the lines behind it use.
 _TAKEN = {
-    *dir(Record), "VERSION", "SCHEMA", "Record", "Meta", "field", "Annotated", "Any", "ClassVar", "Literal", "Self",
+    *dir(Record), "VERSION", "SCHEMA", "Record", "Meta", "field", "Annotated", "ClassVar", "Literal", "Self",
     "datetime", "decimal", "uuid", *_PRIMITIVES.values(), "list", "dict",
 }  # fmt: skip
 
@@ -184,7 +183,7 @@ class _Version:
         lines += ["", *fields]
         if type_ is self._version.parsed:
             lines += ["", f"    VERSION: ClassVar[int] = {self._version.number}"]
-            lines += ["    SCHEMA: ClassVar[str] = (", *_literals(self._version.text), "    )"]
+            lines += ["    SCHEMA: ClassVar[str] = (", *_by_field(self._version.text), "    )"]
             lines += encoder(type_)
             for writer in self._writers:
                 method = "decode_fast" if writer is self._version else f"decode_fast_v{writer.number}"
@@ -218,8 +217,8 @@ class _Version:
         if type_.kind in {"float", "double"}:
             default = float(default)
         if isinstance(default, dict | list):
-            return f"field(default_factory={f'lambda: {_literal(default)}' if default else type(default).__name__})"
-        return 'b""' if type_.kind == "bytes" else _literal(default)
+            return f"field(default_factory={f'lambda: {default!r}' if default else type(default).__name__})"
+        return 'b""' if type_.kind == "bytes" else repr(default)
 
     def _type(self, type_: Type, near: Mapping[str, Any], where: str) -> str:
         """Give a type that may have a limit, stated `near` it or by itself, in msgspec's way of saying it."""
@@ -236,7 +235,7 @@ class _Version:
                 self._fail(f"{where} has {word}, which says nothing of a {type_.kind}")
         # A length is never less than 0.
         telling = [one for one in found if math.isfinite(one[1]) and one not in {("minLength", 0), ("minItems", 0)}]
-        limited = ", ".join(f"{_META[word]}={_literal(limit)}" for word, limit in telling)
+        limited = ", ".join(f"{_META[word]}={limit!r}" for word, limit in telling)
         base = self._base(type_, where)
         return f"Annotated[{base}, Meta({limited})]" if limited else base
 
@@ -249,7 +248,7 @@ class _Version:
             case "record":
                 return self._record(type_)
             case "enum":
-                return f"Literal[{', '.join(map(_literal, type_.symbols))}]"
+                return f"Literal[{', '.join(map(repr, type_.symbols))}]"
             case "fixed":
                 return f"Annotated[bytes, Meta(min_length={type_.size}, max_length={type_.size})]"
             case kind:
@@ -266,33 +265,12 @@ class _Version:
         raise NoPythonTypeError(f"{self._version.path}: {what}")
 
 
-def _literal(value: object) -> str:
-    """Give a value as source code, with the quotes that the linter wants."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_literal(key)}: {_literal(one)}' for key, one in value.items())}}}"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
-
-
 def _docstring(doc: str) -> list[str]:
     text = doc.replace("\\", "\\\\").replace('"""', "'''")
     text += " " if text.endswith('"') else ""
     return textwrap.wrap(f'"""{text}"""', 100, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
 
 
-def _literals(text: str) -> Iterator[str]:
-    """Cut a schema into literals, a field each where they fit; Python joins them again."""
-    for field in re.split(r"(?<=\},)(?=\{)|(?<=\[)(?=\{)", text):
-        for start in range(0, len(field), 98):
-            yield f"        {_quoted(field[start : start + 98])}"
-
-
-def _quoted(text: str) -> str:
-    """Give a literal in the quotes that need fewer escapes, as a formatter has it."""
-    single = repr(f'"{text}')[2:-1]  # with a double quote in it, so that the single ones are escaped
-    if text.count('"') > text.count("'"):
-        return f"'{single}'"
-    return '"' + single.replace("\\'", "'").replace('"', '\\"') + '"'
+def _by_field(text: str) -> list[str]:
+    """Cut a schema into literals, a field each; Python joins them again."""
+    return [f"        {field!r}" for field in re.split(r"(?<=\},)(?=\{)|(?<=\[)(?=\{)", text)]

@@ -4,7 +4,7 @@ To be read beside the Avro specification's "Schema Resolution". Where that leave
 1.12's `SchemaCompatibility` does, which decides in Confluent's registry: verdicts, rules and locations are the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
@@ -117,23 +117,16 @@ class _Comparison:
             case "map", "map":
                 found = yield reader.parts[0], writer.parts[0], f"{path}/values"
             case "record", "record":
-                found = [*_name(reader, writer, path), *(yield from self._fields(reader, writer, path))]
-            case "enum", "enum":
-                found = [*_name(reader, writer, path), *_symbols(reader, writer, path)]
-            case "fixed", "fixed":
-                found = [*_name(reader, writer, path), *_size(reader, writer, path)]
+                found = [*_named(reader, writer, path), *(yield from self._fields(reader, writer, path))]
+            case ("enum", "enum") | ("fixed", "fixed"):
+                found = [*_named(reader, writer, path)]
             case kind, other if kind != other and other not in PROMOTIONS.get(kind, ()):
-                found = [
-                    Incompatibility(
-                        Rule.TYPE_MISMATCH,
-                        path or "/",
-                        f"the reader's {reader} cannot be read from the writer's {writer}",
-                        f"keep {writer}, and add a new field with a default for {reader}",
-                        f"keep {reader}, and add a new field for {writer}",
-                        reader.at,
-                        writer.at,
-                    )
-                ]
+                message = f"the reader's {reader} cannot be read from the writer's {writer}"
+                fixes = (
+                    f"keep {writer}, and add a new field with a default for {reader}",
+                    f"keep {reader}, and add a new field for {writer}",
+                )
+                found = [Incompatibility(Rule.TYPE_MISMATCH, path or "/", message, *fixes, reader.at, writer.at)]
         return found
 
     def _writer_union(self, reader: Type, writer: Type, path: str) -> Recursion[_Found]:
@@ -149,15 +142,9 @@ class _Comparison:
 
     def _reader_union(self, reader: Type, writer: Type, path: str) -> Recursion[_Found]:
         """One branch that reads all that is written is enough. Else a branch of the same name says what it lacks."""
-        missing = Incompatibility(
-            Rule.MISSING_UNION_BRANCH,
-            path or "/",
-            f"the reader's union has no branch that reads the writer's {writer}",
-            f"add {writer} to the union",
-            f"do not write {writer} here",
-            reader.at,
-            writer.at,
-        )
+        message = f"the reader's union has no branch that reads the writer's {writer}"
+        fixes = f"add {writer} to the union", f"do not write {writer} here"
+        missing = Incompatibility(Rule.MISSING_UNION_BRANCH, path or "/", message, *fixes, reader.at, writer.at)
         for branch in reader.parts:
             found = yield branch, writer, ""
             if not found:
@@ -178,26 +165,14 @@ class _Comparison:
                 found += yield field.type, writer.fields[sources[0]].type, f"{here}/type"
             elif sources:  # Java throws, and the registry answers that they are incompatible
                 names = " and ".join(f"`{name}`" for name in sources)
-                ambiguous = Incompatibility(
-                    Rule.NAME_MISMATCH,
-                    here,
-                    f"the reader's field `{field.name}` could be any of the writer's {names}",
-                    f"drop the aliases of `{field.name}`",
-                    f"write only one of {names}",
-                    field.at,
-                    writer.at,
-                )
-                found.append(ambiguous)
+                message = f"the reader's field `{field.name}` could be any of the writer's {names}"
+                fixes = f"drop the aliases of `{field.name}`", f"write only one of {names}"
+                found.append(Incompatibility(Rule.NAME_MISMATCH, here, message, *fixes, field.at, writer.at))
             elif field.default is ...:
-                lacking = Incompatibility(
-                    Rule.READER_FIELD_MISSING_DEFAULT_VALUE,
-                    here,
-                    f"the reader's field `{field.name}` is not written and has no default",
-                    f"give `{field.name}` a default",
-                    f"keep the field `{field.name}`",
-                    field.at,
-                    f"{writer.at}/fields",
-                )
+                rule = Rule.READER_FIELD_MISSING_DEFAULT_VALUE
+                message = f"the reader's field `{field.name}` is not written and has no default"
+                fixes = f"give `{field.name}` a default", f"keep the field `{field.name}`"
+                lacking = Incompatibility(rule, here, message, *fixes, field.at, f"{writer.at}/fields")
                 if field.type.default is None:
                     found.append(lacking)
                 else:  # Java compares the enum, for its own default, with the writer's record
@@ -211,48 +186,21 @@ def same_name(reader: Type, writer: Type) -> bool:
     return reader.name.rpartition(".")[2] == writer.name.rpartition(".")[2] or writer.name in reader.aliases
 
 
-def _name(reader: Type, writer: Type, path: str) -> _Found:
-    if same_name(reader, writer):
-        return ()
-    mismatch = Incompatibility(
-        Rule.NAME_MISMATCH,
-        f"{path}/name",
-        f"the reader's {reader} is not the writer's {writer}",
-        f"give {reader} the alias `{writer.name}`",
-        f"keep the name `{reader.name}`",
-        f"{reader.at}/name",
-        f"{writer.at}/name",
-    )
-    return [mismatch]
+def _named(reader: Type, writer: Type, path: str) -> Iterator[Incompatibility]:
+    """Find what two records, enums or fixed have otherwise, beside fields: name, symbols, size."""
 
+    def broken(rule: Rule, word: str, message: str, fixes: tuple[str, str]) -> Incompatibility:
+        return Incompatibility(rule, f"{path}/{word}", message, *fixes, f"{reader.at}/{word}", f"{writer.at}/{word}")
 
-def _symbols(reader: Type, writer: Type, path: str) -> _Found:
-    """Each symbol of the writer is the reader's too, or the reader has a default to stand in for it."""
+    if not same_name(reader, writer):
+        fixes = f"give {reader} the alias `{writer.name}`", f"keep the name `{reader.name}`"
+        yield broken(Rule.NAME_MISMATCH, "name", f"the reader's {reader} is not the writer's {writer}", fixes)
     missing = ", ".join(f"`{symbol}`" for symbol in writer.symbols if symbol not in reader.symbols)
-    if not missing or reader.default in reader.symbols:
-        return ()
-    lacking = Incompatibility(
-        Rule.MISSING_ENUM_SYMBOLS,
-        f"{path}/symbols",
-        f"the reader's {reader} has neither the writer's {missing} nor a default",
-        f"keep {missing}, or give {reader} a default",
-        f"leave {missing} out",
-        f"{reader.at}/symbols",
-        f"{writer.at}/symbols",
-    )
-    return [lacking]
-
-
-def _size(reader: Type, writer: Type, path: str) -> _Found:
-    if reader.size == writer.size:
-        return ()
-    mismatch = Incompatibility(
-        Rule.FIXED_SIZE_MISMATCH,
-        f"{path}/size",
-        f"the reader's {reader} has {reader.size} bytes and the writer's {writer.size}",
-        f"keep the size {writer.size}",
-        f"keep the size {reader.size}",
-        f"{reader.at}/size",
-        f"{writer.at}/size",
-    )
-    return [mismatch]
+    if missing and reader.default not in reader.symbols:  # a default stands in for what is missing
+        message = f"the reader's {reader} has neither the writer's {missing} nor a default"
+        fixes = f"keep {missing}, or give {reader} a default", f"leave {missing} out"
+        yield broken(Rule.MISSING_ENUM_SYMBOLS, "symbols", message, fixes)
+    if reader.size != writer.size:
+        message = f"the reader's {reader} has {reader.size} bytes and the writer's {writer.size}"
+        fixes = f"keep the size {writer.size}", f"keep the size {reader.size}"
+        yield broken(Rule.FIXED_SIZE_MISMATCH, "size", message, fixes)

@@ -128,8 +128,8 @@ def _changes(subject: Subject, edited: SchemaFile) -> Iterator[Finding]:
 def _alone(subject: Subject) -> Iterator[Finding]:
     """Judge the edited schema by itself."""
     for broken in check_schema(subject.current.parsed):
-        found = _finding(broken, subject.current, subject.current, subject.current, "", _severity(subject, broken))
-        yield replace(found, reader=None, writer=None)
+        found = finding_in(subject.current, broken.rule, broken.message, broken.fix_reader, pointer=broken.reader_at)
+        yield replace(found, severity=_severity(subject, broken))
 
 
 def _roles(subject: Subject) -> Iterator[Finding]:
@@ -239,16 +239,6 @@ def _finding(
 ) -> Finding:
     """Make a finding in the schema that was changed, at the place where it breaks, with what mends it there."""
     pointer, fix = (broken.reader_at, broken.fix_reader) if changed is reader else (broken.writer_at, broken.fix_writer)
-    path, line, column = changed.place(pointer)
-    return Finding(
-        rule=broken.rule,
-        severity=severity,
-        path=broken.path or pointer,
-        file=str(path),
-        line=line,
-        column=column,
-        reader=str(reader.path),
-        writer=str(writer.path),
-        message=f"{what}{broken.message}",
-        fix=fix,
-    )
+    found = finding_in(changed, broken.rule, f"{what}{broken.message}", fix, pointer=pointer)
+    path = broken.path or pointer
+    return replace(found, severity=severity, path=path, reader=str(reader.path), writer=str(writer.path))

@@ -5,16 +5,19 @@ Every function raises NotRegistered, Forbidden, ContractError or Unavailable for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TypeVar
 
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
 from contract.errors import ContractError, Forbidden, NotRegistered, SettingError, Unavailable
+
+T = TypeVar("T")
 
 _TOKEN_SETTINGS = ("CLIENT_ID", "CLIENT_SECRET", "ISSUER_ENDPOINT_URL")
 
@@ -41,14 +44,11 @@ def lookup(
 
     `deleted` versions count, too, for whoever reads: what they wrote may still be in the topic.
     """
-    with answers():
-        try:
-            found = registry.lookup_schema(subject, Schema(text, "AVRO", list(references)), deleted=deleted)
-        except SchemaRegistryError as error:
-            # 422: it is no Avro schema, or refers to others, as another subject's may.
-            if is_absent(error) or error.http_status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-                return None
-            raise
+    schema = Schema(text, "AVRO", list(references))
+    # 422: it is no Avro schema, or refers to others, as another subject's may.
+    found = unless_absent(lambda: registry.lookup_schema(subject, schema, deleted=deleted), also=422)
+    if found is None:
+        return None
     if not found.version or found.schema_id is None:
         raise Unavailable("what answers is not a schema registry: its answer names no version and id")
     return Registered(subject, found.version, found.schema_id, already=True)
@@ -66,11 +66,16 @@ def require(registry: SchemaRegistryClient, subject: str, text: str, version: in
 
 def schema_text(registry: SchemaRegistryClient, schema_id: int) -> str | None:
     """Fetch a schema by its id; None when the registry does not know the id."""
+    return unless_absent(lambda: registry.get_schema(schema_id).schema_str)
+
+
+def unless_absent(ask: Callable[[], T], *, also: int | None = None) -> T | None:
+    """Ask a registry; None when it does not hold what is asked for, or when it answers `also`, an HTTP status."""
     with answers():
         try:
-            return registry.get_schema(schema_id).schema_str
+            return ask()
         except SchemaRegistryError as error:
-            if is_absent(error):
+            if is_absent(error) or error.http_status_code == also:
                 return None
             raise
 

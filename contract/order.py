@@ -1,4 +1,4 @@
-# ruff: noqa: C901, D102, D205, D209, D210, D301, E501, PLR0911, PLR0912, PLR2004, Q003, RUF002, RUF100
+# ruff: noqa: C901, D102, D205, D209, D210, D301, E501, PLR0911, PLR0912, PLR2004, Q000, Q003, RUF002, RUF100
 # Docs and names are the schema's, however long; the methods are as they are for speed.
 # fmt: off
 """The types of pizza-order-value.
@@ -20,13 +20,12 @@ class OrderV1(Record, frozen=True):
 
     pizza: Annotated[str, Meta(min_length=1, max_length=64)]
     """Its name on the menu."""
-    table: Annotated[int, Meta(ge=1, le=2_147_483_647)]
+    table: Annotated[int, Meta(ge=1, le=2147483647)]
     """The number of the table."""
 
     VERSION: ClassVar[int] = 1
     SCHEMA: ClassVar[str] = (
-        '{"type":"record","name":"Order","namespace":"restaurant","doc":"A pizza that a table has ordered."'
-        ',"fields":['
+        '{"type":"record","name":"Order","namespace":"restaurant","doc":"A pizza that a table has ordered.","fields":['
         '{"name":"pizza","type":"string","minLength":1,"maxLength":64,"doc":"Its name on the menu."},'
         '{"name":"table","type":"int","minimum":1,"doc":"The number of the table."}]}'
     )
@@ -112,19 +111,17 @@ class OrderV2(Record, frozen=True):
 
     pizza: Annotated[str, Meta(min_length=1, max_length=64)]
     """Its name on the menu."""
-    table: Annotated[int, Meta(ge=1, le=2_147_483_647)]
+    table: Annotated[int, Meta(ge=1, le=2147483647)]
     """The number of the table."""
-    order_id: Annotated[str, Meta(max_length=64)] = ""
+    order_id: Annotated[str, Meta(max_length=64)] = ''
     """Chosen before the first send and kept when sent again; empty in orders of version 1."""
 
     VERSION: ClassVar[int] = 2
     SCHEMA: ClassVar[str] = (
-        '{"type":"record","name":"Order","namespace":"restaurant","doc":"A pizza that a table has ordered."'
-        ',"fields":['
+        '{"type":"record","name":"Order","namespace":"restaurant","doc":"A pizza that a table has ordered.","fields":['
         '{"name":"pizza","type":"string","minLength":1,"maxLength":64,"doc":"Its name on the menu."},'
         '{"name":"table","type":"int","minimum":1,"doc":"The number of the table."},'
-        '{"name":"order_id","type":"string","default":"","maxLength":64,"doc":"Chosen before the first send'
-        ' and kept when sent again; empty in orders of version 1."}]}'
+        '{"name":"order_id","type":"string","default":"","maxLength":64,"doc":"Chosen before the first send and kept when sent again; empty in orders of version 1."}]}'
     )
 
     def encode_fast(self, frame: bytes) -> bytes | None:

@@ -22,7 +22,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from contract.compatibility import Level, compare, required_reads
 from contract.errors import ContractError, NotRegistered, Unavailable
 from contract.gate import Finding, check_versions, finding_in, is_compatible
-from contract.lookups import Registered, answers, is_absent, lookup
+from contract.lookups import Registered, answers, is_absent, lookup, unless_absent
 from contract.rules import compare_limits
 from contract.subjects import SchemaFile, Subject
 
@@ -64,12 +64,11 @@ def plan(subject: Subject, registry: SchemaRegistryClient) -> Plan:
     A released version is looked up by its text, so the registry itself decides what is the same schema:
     Confluent's stores a canonical form with its own key order, others the text as it was sent.
     """
-    with answers():
-        level = _level(registry, subject.name)
-        if level is None and subject.compatibility == Level.NONE:
-            # Some registries keep no level of its own for a subject whose level is NONE.
-            level = _level(registry, None)
-        numbers = _versions(registry, subject.name)
+    level = _level(registry, subject.name)
+    if level is None and subject.compatibility == Level.NONE:
+        # Some registries keep no level of its own for a subject whose level is NONE.
+        level = _level(registry, None)
+    numbers = unless_absent(lambda: registry.get_versions(subject.name)) or []
     found = {file.number or 0: find(registry, subject.name, file) for file in subject.released}
     present = {number: registered for number, registered in found.items() if registered is not None}
     missing = tuple(file for file in subject.released if found[file.number or 0] is None)
@@ -139,25 +138,11 @@ def _set_level(registry: SchemaRegistryClient, subject: Subject) -> bool:
 
 
 def _level(registry: SchemaRegistryClient, subject: str | None) -> str | None:
-    try:
-        config = registry.get_config(subject)
-    except SchemaRegistryError as error:
-        if is_absent(error):
-            return None
-        raise
-    if config is None:  # confluent-kafka's in-process registry keeps no configuration
+    config = unless_absent(lambda: registry.get_config(subject))
+    if config is None:  # also of confluent-kafka's in-process registry, which keeps no configuration
         return None
     level = config.compatibility_level or config.compatibility
     return level.value if level else None
-
-
-def _versions(registry: SchemaRegistryClient, subject: str) -> list[int]:
-    try:
-        return registry.get_versions(subject)
-    except SchemaRegistryError as error:
-        if is_absent(error):
-            return []
-        raise
 
 
 def _schema(registry: SchemaRegistryClient, file: SchemaFile) -> Schema | None:

@@ -51,7 +51,9 @@ def _recorded(directory: Path) -> dict[str, str]:
         lines = [line.split() for line in path.read_text("utf-8").splitlines()] if path.exists() else []
         return {name.removeprefix(f"{FOLDER}/"): fingerprint for fingerprint, name in lines}
     except (OSError, ValueError) as error:
-        raise ContractError(f"{path} is not a list of fingerprints, as sha256sum writes them: {error}") from None
+        raise ContractError(
+            f"{path} is not a list of fingerprints, as sha256sum writes them: {error}; restore it"
+        ) from None
 
 
 def _fingerprint(raw: bytes) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from contract.compatibility import Level
 from contract.errors import ContractError
 from contract.positions import place
 from contract.rules import AgreedRule, Severity
+
+T = TypeVar("T")
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
@@ -46,16 +48,7 @@ class SchemaFile:
     @cached_property
     def parsed(self) -> Type:
         """The schema with its names resolved; raises SchemaError."""
-        return self._parse()
-
-    def check(self, *, defaults: bool) -> SchemaFile:
-        """Give itself; raises ContractError with the place where it is no Avro schema."""
-        try:
-            vars(self)["parsed"] = self._parse(check_defaults=defaults)  # what the property would parse once more
-        except SchemaError as error:
-            where = ":".join(map(str, self.place(error.path)))
-            raise ContractError(f"{where}: no Avro schema: {error}") from None
-        return self
+        return _parse(self)
 
     def place(self, pointer: str) -> tuple[Path, int, int]:
         """Give file, line and column of what a pointer of the parsed schema points to."""
@@ -76,10 +69,6 @@ class SchemaFile:
         """Whether both are the same to a registry, with the schemas that they refer to."""
         ours, theirs = ((file.text, *(used.text for used in file.bundle.values())) for file in (self, other))
         return ours == theirs
-
-    def _parse(self, *, check_defaults: bool = False) -> Type:
-        references = {name: file.schema for name, file in self.bundle.items()}
-        return parse(self.schema, references, check_defaults=check_defaults)
 
 
 @dataclass(frozen=True)
@@ -211,12 +200,7 @@ def load_contract(directory: Path = SCHEMAS) -> Contract:
     Raises ContractError, which names the file and what is wrong with it.
     """
     path = directory / "subjects.yaml"
-    try:
-        document = msgspec.yaml.decode(path.read_bytes(), type=_Document)
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise ContractError(f"{path} is not a list of subjects: {error}") from None
+    document = read_yaml(path, _Document, "a list of subjects")
     uses = {entry.schema: entry.references for entry in document.subjects.values()}
     subjects: dict[str, Subject] = {}
     known: dict[str, Subject] = {}
@@ -233,14 +217,26 @@ def load_contract(directory: Path = SCHEMAS) -> Contract:
     return Contract(directory, subjects)
 
 
-def read_schema(path: Path, number: int | None = None, references: tuple[Reference, ...] = ()) -> SchemaFile:
-    """Read one schema file, not judging yet what it says; raises ContractError with the place where it is no JSON."""
+def read_yaml(path: Path, form: type[T], what: str) -> T:
+    """Read a file of YAML, which is to be `what`; raises ContractError, which names the file."""
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=form)
+    except OSError as error:
+        raise ContractError(f"{path} cannot be read: {error.strerror}; SCHEMAS_DIR names its directory") from None
+    except msgspec.MsgspecError as error:
+        raise ContractError(f"{path} is not {what}: {error}") from None
+
+
+def read_schema(
+    path: Path, number: int | None = None, references: tuple[Reference, ...] = (), *, check_defaults: bool = False
+) -> SchemaFile:  # fmt: skip
+    """Read one schema file; raises ContractError with the place where it is no JSON or no Avro schema."""
     try:
         source = path.read_text("utf-8")
         schema = json.loads(source)
         text = json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
     except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from None
+        raise ContractError(f"{path} cannot be read: {error.strerror}; restore it, or name another schema") from None
     except json.JSONDecodeError as error:
         raise ContractError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError:
@@ -248,7 +244,12 @@ def read_schema(path: Path, number: int | None = None, references: tuple[Referen
     except (ValueError, RecursionError) as error:  # a number or a nesting that Python does not take
         raise ContractError(f"{path} cannot be read as JSON: {error}") from None
     file = SchemaFile(path, number, text, source, references)
-    vars(file)["schema"] = schema  # what the property would read once more
+    vars(file)["schema"] = schema  # what the properties would read and parse once more
+    try:
+        vars(file)["parsed"] = _parse(file, check_defaults=check_defaults)
+    except SchemaError as error:
+        where = ":".join(map(str, file.place(error.path)))
+        raise ContractError(f"{where}: no Avro schema: {error}") from None
     return file
 
 
@@ -264,7 +265,7 @@ def _subject(
     if not re.fullmatch(r".+-(value|key)", name):
         raise ContractError(f"{where} must end with -value or -key, as the topic name strategy has it")
     references = tuple(Reference(known[file].name, known[file].current) for file in entry.references)
-    current = read_schema(directory / entry.schema, None, references).check(defaults=True)
+    current = read_schema(directory / entry.schema, None, references, check_defaults=True)
     return Subject(
         name=name,
         compatibility=entry.compatibility,
@@ -290,14 +291,15 @@ def _released(directory: Path, stem: str, known: Mapping[str, Subject]) -> tuple
 
 
 def _version(path: Path, number: int, known: Mapping[str, Subject]) -> SchemaFile:
-    version = read_schema(path, number)
     uses = references_path(path)
-    if uses.exists():
-        try:
-            pinned = msgspec.json.decode(uses.read_bytes(), type=dict[str, int])
-            found = {file: known[file] for file in pinned}
-        except (OSError, msgspec.MsgspecError, KeyError) as error:
-            raise ContractError(f"{uses} does not name versions of other subjects' schemas: {error}") from None
-        references = (Reference(subject.name, subject.version(pinned[file])) for file, subject in found.items())
-        version = replace(version, references=tuple(references))
-    return version.check(defaults=False)
+    try:
+        pinned = msgspec.json.decode(uses.read_bytes(), type=dict[str, int]) if uses.exists() else {}
+        found = [(known[file], pin) for file, pin in pinned.items()]
+    except (OSError, msgspec.MsgspecError, KeyError) as error:
+        raise ContractError(f"{uses} does not name versions of other subjects' schemas: {error}; restore it") from None
+    return read_schema(path, number, tuple(Reference(used.name, used.version(pin)) for used, pin in found))
+
+
+def _parse(file: SchemaFile, *, check_defaults: bool = False) -> Type:
+    references = {name: used.schema for name, used in file.bundle.items()}
+    return parse(file.schema, references, check_defaults=check_defaults)

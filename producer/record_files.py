@@ -54,7 +54,7 @@ class RecordFile(Generic[R]):
                 raise RecordFileError(f"{path} is not a regular file")
             self._file = path.open("rb")
         except OSError as error:
-            raise RecordFileError(f"{path} cannot be read: {error.strerror}") from None
+            raise RecordFileError(f"{path} cannot be read: {error.strerror}; give the path of one that can") from None
         self._state = self._stat()
         self._read = readers[path.suffix.lower()]
 

@@ -40,7 +40,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes().rstrip(b"\r\n")
     except OSError as error:
-        raise SettingError(f"{path} cannot be read: {error.strerror}") from None
+        raise SettingError(f"{path} cannot be read: {error.strerror}; --directory needs one a principal") from None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from report import report
 
@@ -16,7 +15,7 @@ from contract.errors import ContractError
 from contract.gate import check_release, is_compatible
 from contract.golden import write_golden
 from contract.released import FOLDER, record_files
-from contract.subjects import Contract, Subject, load_contract, references_path
+from contract.subjects import Contract, Reference, SchemaFile, Subject, load_contract, references_path
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.settings import Settings
 
@@ -40,46 +39,45 @@ def run(flags: Namespace, settings: Settings) -> int:
     if not is_compatible(findings):
         print("nothing was written", file=sys.stderr)
         return FAILED
-    folder = contract.directory / FOLDER
-    folder.mkdir(exist_ok=True)
-    before = {*folder.iterdir()}
-    try:
-        _write_version(contract, subject, folder / f"{subject.stem}.v{subject.next_number}.avsc")
-        types = _write_types(load_contract(contract.directory).subject(flags.name))
-    except BaseException:
-        for path in {*folder.iterdir()} - before:
-            path.unlink()
-        raise
-    written = sorted({*folder.iterdir()} - before)
+    version = _next_version(contract, subject)
+    types, said = _types(replace(subject, released=(*subject.released, version)))
+    version.path.parent.mkdir(exist_ok=True)
+    written = [version.path, write_golden(version)]
+    if version.references:
+        pinned = {contract.subjects[one.subject].current.path.name: one.schema.number for one in version.references}
+        written.append(references_path(version.path))
+        written[-1].write_text(json.dumps(pinned) + "\n", "utf-8")
+    if types:
+        module_path(subject).write_text(types, "utf-8")
+    # The last one, for it makes the version: what keeps it from being written leaves the rest to be written anew.
+    version.path.write_bytes(subject.current.path.read_bytes())
     record_files(contract.directory, written)
-    print(f"released version {subject.next_number}: {', '.join([*(path.name for path in written), types])}")
+    print(f"released version {version.number}: {', '.join([*(path.name for path in written), said])}")
     print("next: commit them, deploy readers, then run: python scripts/register_schema.py")
     return OK
 
 
-def _write_version(contract: Contract, subject: Subject, path: Path) -> None:
-    """Write the schema, the versions of others that it uses, and golden bytes."""
-    uses = {used.schema.path.name: contract.subjects[used.subject] for used in subject.current.references}
-    for file, used in uses.items():
-        if not used.is_released:
-            raise ContractError(f"{subject.current.path.name} refers to {file}, which must be released first")
-    path.write_bytes(subject.current.path.read_bytes())
-    if uses:
-        versions = {file: used.newest.number for file, used in uses.items()}
-        references_path(path).write_text(json.dumps(versions) + "\n", "utf-8")
-    write_golden(replace(subject.current, path=path))
+def _next_version(contract: Contract, subject: Subject) -> SchemaFile:
+    """Give the edited schema as it will be released, with the newest versions of the others that it uses."""
+    current, references = subject.current, list[Reference]()
+    for used in current.references:
+        other = contract.subjects[used.subject]
+        if not other.is_released:
+            raise ContractError(f"{current.path.name} refers to {used.schema.path.name}, which must be released first")
+        references.append(replace(used, schema=other.newest))
+    path = contract.directory / FOLDER / f"{subject.stem}.v{subject.next_number}.avsc"
+    return replace(current, path=path, number=subject.next_number, references=tuple(references))
 
 
-def _write_types(subject: Subject) -> str:
-    """Write the generated types and give the module's name, or why there are none."""
+def _types(subject: Subject) -> tuple[str, str]:
+    """Give the generated types' source and their module's name; no source where there is none, and why."""
     module = module_path(subject)
     try:
-        module.write_text(generate(subject), "utf-8")
+        return generate(subject), f"contract/{module.name}"
     except NoPythonTypeError as error:
         if module.exists():  # somebody here reads or writes with a type that this version would leave behind
             raise
-        return f"no Python type ({error})"
-    return f"contract/{module.name}"
+        return "", f"no Python type ({error})"
 
 
 if __name__ == "__main__":

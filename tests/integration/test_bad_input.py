@@ -56,7 +56,7 @@ def test_a_wrong_order_is_refused_with_field_value_and_limit(
 @pytest.mark.parametrize(
     ("name", "content", "code", "sentences"),
     [
-        ("missing.jsonl", None, 2, ["cannot be read: No such file or directory"]),
+        ("missing.jsonl", None, 2, ["cannot be read: No such file or directory; give the path of one"]),
         ("empty.jsonl", b"", 2, ["holds no records"]),
         ("orders.xml", b"<orders/>", 2, ["is neither JSON Lines (.jsonl) nor CSV (.csv)"]),
         ("utf16.csv", "pizza,table\nnapoli,3\n".encode("utf-16"), 2, ["not UTF-8"]),

@@ -19,9 +19,9 @@ from contract.binary import decode, encode
 from contract.codec import RecordDeserializer, RecordSerializer
 from contract.codegen import generate, module_path
 from contract.errors import ContractError, Refused
-from contract.golden import make_golden
+from contract.golden import golden_of
 from contract.records import Record, build
-from contract.subjects import Subject, load_contract
+from contract.subjects import SchemaFile, Subject, load_contract
 from tests.unit.conftest import CountingRegistry
 
 PROJECT = Path(__file__).parents[3]
@@ -203,7 +203,7 @@ class TestRich:
     def test_its_golden_bytes_are_read(self, module: ModuleType) -> None:
         """The ends of every limit are within what the types take."""
         record: type[Record] = module.Parcel
-        golden = make_golden(json.loads(record.SCHEMA))
+        golden = golden_of(SchemaFile(Path("parcel.avsc"), None, record.SCHEMA))
         assert len(golden) == 2
         for one in golden:
             value = decode(one.avro, record, record.SCHEMA)
@@ -293,7 +293,7 @@ def test_what_has_no_python_type_is_refused_with_file_and_field(
         ("string", {"doc": "Any remark, a uuid."}, "    it: str\n"),
         ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str\n"),
         ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record, frozen=True):\n"),
-        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, '    it: Literal["NEW"]\n'),
+        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, "    it: Literal['NEW']\n"),
         ({"type": "record", "name": "n.Sub", "fields": []}, {}, "    it: SubV1\n"),
     ],
 )

@@ -100,7 +100,7 @@ def removed(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("edit", "file", "sentence"),
     [
-        (removed(YAML), YAML, "cannot be read: No such file"),
+        (removed(YAML), YAML, "cannot be read: No such file or directory; SCHEMAS_DIR names its directory"),
         (text(YAML, b"subjects: \xff"), YAML, "not a list of subjects"),
         (text(YAML, "subjects: [a"), YAML, "line 1, column 11"),
         (text(YAML, ""), YAML, "got `null`"),
@@ -111,7 +111,7 @@ def removed(name: str) -> Callable[[Path], None]:
         (changed(YAML, "partitions: 1", "partitions: 0"), YAML, "Expected `int` >= 1"),
         (changed(YAML, "limit-changed: error", "limit-changed: fatal"), YAML, "Invalid enum value 'fatal'"),
         (changed(YAML, "pizza-order-value", "pizza-order"), YAML, "must end with -value or -key"),
-        (changed(YAML, "order.avsc", "nothing.avsc"), "nothing.avsc", "cannot be read: No such file"),
+        (changed(YAML, "order.avsc", "nothing.avsc"), "nothing.avsc", "cannot be read: No such file or directory; restore it, or name another schema"),  # noqa: E501
         (text(AVSC, '{"type":\n  oops}'), AVSC, "order.avsc:2:3: not JSON"),
         (text(AVSC, ""), AVSC, "order.avsc:1:1: not JSON"),
         (text(AVSC, b'"\xff"'), AVSC, "is not UTF-8"),

@@ -225,7 +225,7 @@ class TestFiles:
         assert str(refused.value) == f"{path} {sentence}"
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(RecordFileError, match="cannot be read: No such file or directory"):
+        with pytest.raises(RecordFileError, match="read: No such file or directory; give the path of one that can"):
             opened(tmp_path / "orders.jsonl", OrderV2)
 
     def test_a_directory(self, tmp_path: Path) -> None:

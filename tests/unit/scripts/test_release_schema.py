@@ -12,7 +12,7 @@ import release_schema
 
 from contract import codegen
 from contract.gate import check, is_compatible
-from contract.golden import make_golden, read_golden
+from contract.golden import golden_of, read_golden
 from contract.subjects import load_contract
 
 PROJECT = Path(__file__).parents[3]
@@ -65,7 +65,7 @@ def test_a_compatible_change_becomes_the_next_version(
     assert (schemas / "released/order.v3.avsc").read_bytes() == (schemas / "order.avsc").read_bytes()
     contract = load_contract(schemas)
     version = contract.subject("order").version(3)
-    assert read_golden(version) == make_golden(version.schema)
+    assert read_golden(version) == golden_of(version)
     source = (generated / "order.py").read_text("utf-8")
     assert "class OrderV3(" in source
     assert "\nOrder = OrderV3\n" in source
@@ -117,6 +117,20 @@ def test_a_schema_that_has_no_python_type_is_refused_and_nothing_written(
     assert release(schemas) == 2
     assert sentence in capsys.readouterr().err
     assert content(schemas, generated) == before
+
+
+def test_what_stops_half_way_is_done_again(schemas: Path, generated: Path) -> None:
+    """There is no version before all that belongs to it is there."""
+    edit(schemas, add_note)
+    module = generated / "order.py"
+    module.unlink()
+    module.mkdir()
+    with pytest.raises(IsADirectoryError):
+        release(schemas)
+    assert not (schemas / "released/order.v3.avsc").exists()
+    module.rmdir()
+    assert release(schemas) == 0
+    assert check(load_contract(schemas)) == ()
 
 
 def test_the_first_version_of_a_new_schema(schemas: Path, generated: Path) -> None:
