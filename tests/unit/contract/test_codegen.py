@@ -293,6 +293,8 @@ def test_what_has_no_python_type_is_refused_with_file_and_field(
         ("string", {"doc": "Any remark, a uuid."}, "    it: str\n"),
         ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str\n"),
         ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record, frozen=True):\n"),
+        ("string", {"doc": "9 \u2013 17", "default": "\u2013"}, "    it: str = '\u2013'\n"),
+        ({"type": "record", "name": "n.Sub", "doc": "9 \u2013 17", "fields": []}, {}, "    it: SubV1\n"),
         ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, "    it: Literal['NEW']\n"),
         ({"type": "record", "name": "n.Sub", "fields": []}, {}, "    it: SubV1\n"),
     ],
