@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
@@ -17,6 +17,7 @@ from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.settings import Settings
 
 _FRAME_BYTES = 5
+_OFFSETS = range(2**63)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,25 +62,23 @@ def _list(_flags: Namespace, settings: Settings, subject: Subject, group: str) -
 
 def _show(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
     topic = subject.dead_letters(group)
-    for letter in read_letters(settings, topic):
-        if letter.offset == flags.offset:
-            _print_letter(letter, settings, subject.version(subject.readers[group]).text)
-            return OK
-    print(f"{topic} has no letter at offset {flags.offset}", file=sys.stderr)
-    return FAILED
+    start = flags.offset if flags.offset in _OFFSETS else 0  # the client would make nothing of any other number
+    letter = next(read_letters(settings, topic, start), None)
+    if letter is None or letter.offset != flags.offset:
+        print(f"{topic} has no letter at offset {flags.offset}", file=sys.stderr)
+        return FAILED
+    _print_letter(letter, settings, subject.version(subject.readers[group]).text)
+    return OK
 
 
 def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) -> int:
     replays = subject.replays(group)
-    count = replay_letters(settings, _chosen(flags, read_letters(settings, subject.dead_letters(group))), replays)
+    letters = read_letters(settings, subject.dead_letters(group))
+    offsets = flags.offset or _OFFSETS
+    chosen = (one for one in letters if flags.reason in {None, one.reason} and one.offset in offsets)
+    count = replay_letters(settings, chosen, replays)
     print(f"{count} letters replayed to {replays}, which {group} alone reads")
     return OK if count else FAILED
-
-
-def _chosen(flags: Namespace, letters: Iterator[Letter]) -> Iterator[Letter]:
-    for letter in letters:
-        if flags.reason in {None, letter.reason} and (flags.offset is None or letter.offset in flags.offset):
-            yield letter
 
 
 def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:

@@ -13,13 +13,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Generic, Self
+from typing import Generic
 
 import msgspec
 
@@ -72,7 +71,7 @@ class Recorded:
     duplicates: int
 
 
-class Ledger(Generic[R]):
+class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
     """A SQLite ledger and its text log in one directory, held by one process at a time."""
 
     def __init__(
@@ -139,14 +138,7 @@ class Ledger(Generic[R]):
         """Close the database and let another process have the directory."""
         self._opened.close()
 
-    def __enter__(self) -> Self:
-        """Give the ledger."""
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _advance(self, next_offsets: Mapping[int, int]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Event
 
 from consumers.cook import sentence
 from consumers.ledger import Ledger
-from consumers.loop import RecordConsumer, consume_messages, create_consumer
+from consumers.loop import consume_messages, create_consumer
 from contract.order import OrderV2
-from contract.subjects import Subject, load_contract
+from contract.subjects import load_contract
 from runtime.clients import wait_until_available
 from runtime.command import OK, create_parser, run_command, stop_on_signals
 from runtime.topics import Servers, connect
@@ -27,17 +28,11 @@ def run(servers: Servers, stop: Callable[[], Event]) -> int:
     subject = load_contract(servers.settings.schemas_dir).subject("order")
     # A transaction waits for the disk, whatever is in it: many orders at once where there are many.
     consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error", batch=10_000)
-    with open_ledger(servers, subject, consumer) as ledger:
+    data = servers.settings.data_dir
+    open_ledger = partial(Ledger, data, consumer.topic, OrderV2, subject.identity, sentence, table="orders")
+    with wait_until_available(open_ledger, servers.settings) as ledger:  # a full disk is waited for, up to a limit
         consume_messages(consumer, ledger.record, stop(), ledger.resume, mark=ledger.id)
     return OK
-
-
-def open_ledger(servers: Servers, subject: Subject, consumer: RecordConsumer[OrderV2]) -> Ledger[OrderV2]:
-    """Open the ledger of DATA_DIR for the topic that is consumed; a disk that is full is waited for, up to a limit."""
-    data = servers.settings.data_dir
-    return wait_until_available(
-        lambda: Ledger(data, consumer.topic, OrderV2, subject.identity, sentence, table="orders"), servers.settings
-    )
 
 
 if __name__ == "__main__":

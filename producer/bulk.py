@@ -7,11 +7,11 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from threading import Event
+from threading import Event, RLock
 from typing import IO, Generic
 
 import msgspec
@@ -45,19 +45,24 @@ def publish_file(
     Connects only once the file has been checked; only then `stop` is asked for the event that ends it early. What was
     not acknowledged is kept in `data_dir`.
     """
+    from tqdm import tqdm  # noqa: PLC0415 - a lone record need not wait for the import
+
+    tqdm.set_lock(RLock())  # its own is one between processes, for which Python 3.14 starts another process
     started = time.perf_counter()
     summary = file.check()
     if summary.invalid_count:
         _report_invalid(summary, flags.skip_invalid)
         if not flags.skip_invalid:
             return FAILED
-    named = _Named(file, subject.identity, flags.batch or summary.digest[:24])
+    batch = flags.batch or summary.digest[:24]
     producer = connect()
     undelivered: _Undelivered[R] = _Undelivered(data_dir)
     on_delivery = print_delivery if flags.verbose else None
     try:
-        with undelivered, _progress(summary.valid, subject.stem) as advance:
-            count = producer.publish_all(map(advance, named), undelivered.add, on_delivery, stop())
+        # Neither enabled nor disabled: tqdm asks whether standard error is a terminal.
+        with undelivered, tqdm(total=summary.valid, unit=f" {subject.stem}s", leave=False, disable=None) as bar:
+            named = _named(file, subject.identity, batch, bar.update)
+            count = producer.publish_all(named, undelivered.add, on_delivery, stop())
         seconds = time.perf_counter() - started
         rate = f"{count / seconds:.0f} {subject.stem}s/s"
         print(f"published {count} {subject.stem}s in {seconds:.2f} s ({rate})", file=sys.stderr)
@@ -84,32 +89,28 @@ def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT0
     print(f"{summary.invalid_count} bad lines{also}; {outcome}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class _Named(Generic[R]):
-    """A file's records with an identity each, which is the same whenever the file is sent again."""
+def _named(
+    file: RecordFile[R], identity: str | None, batch: str, tell: Callable[[int], object]
+) -> Iterator[Sequence[R]]:
+    """Give a file's records with an identity each, the same whenever the file is sent again; `tell` how many come."""
+    for numbers, records in file.chunks():
+        if identity is not None and records and hasattr(records[0], identity):
+            _check_batch(batch, identity, records[0], numbers[-1])
+            given = [*map(attrgetter(identity), records)]
+            for number, record, present in zip(numbers, records, given, strict=True) if not all(given) else ():
+                if not present:
+                    # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
+                    force_setattr(record, identity, f"{batch}:{str(number).zfill(10)}")
+        tell(len(records))
+        yield records
 
-    file: RecordFile[R]
-    identity: str | None
-    batch: str
 
-    def __iter__(self) -> Iterator[Sequence[R]]:
-        field_name = self.identity
-        for numbers, records in self.file.chunks():
-            if field_name is not None and records and hasattr(records[0], field_name):
-                self._check(field_name, records[0], numbers[-1])
-                given = [*map(attrgetter(field_name), records)]
-                for number, record, identity in zip(numbers, records, given, strict=True) if not all(given) else ():
-                    if not identity:
-                        # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
-                        force_setattr(record, field_name, f"{self.batch}:{str(number).zfill(10)}")
-            yield records
-
-    def _check(self, field_name: str, record: R, number: int) -> None:
-        values = msgspec.structs.asdict(record) | {field_name: f"{self.batch}:{number:010}"}
-        try:
-            build(type(record), values)
-        except Refused as error:
-            raise RecordFileError(f"--batch {self.batch} is no name for these records: {error}") from None
+def _check_batch(batch: str, identity: str, record: R, number: int) -> None:
+    values = msgspec.structs.asdict(record) | {identity: f"{batch}:{number:010}"}
+    try:
+        build(type(record), values)
+    except Refused as error:
+        raise RecordFileError(f"--batch {batch} is no name for these records: {error}") from None
 
 
 @dataclass
@@ -147,20 +148,3 @@ class _Undelivered(AbstractContextManager["_Undelivered[R]"], Generic[R]):
         return StorageUnavailable(
             f"{self.path} cannot be written: {error.strerror}; send the first file again, what is recorded counts once"
         )
-
-
-@contextmanager
-def _progress(total: int, noun: str) -> Iterator[Callable[[Sequence[R]], Sequence[R]]]:
-    """Show a progress bar on a terminal and nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda records: records
-        return
-    import tqdm  # noqa: PLC0415 - its import costs more than a lone record
-
-    with tqdm.tqdm(total=total, unit=f" {noun}s", leave=False) as bar:
-
-        def advance(records: Sequence[R]) -> Sequence[R]:
-            bar.update(len(records))
-            return records
-
-        yield advance

@@ -11,10 +11,9 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import msgspec
 
@@ -149,21 +148,25 @@ class RecordFile(Generic[R]):
 
     def _csv(self, on_invalid: Callable[[int, str], None]) -> Iterator[tuple[list[int], list[R]]]:
         reader = csv.DictReader(self._lines(), strict=True, restkey="(beyond the header)")
-        with self._csv_errors(reader):
-            names = reader.fieldnames or []
-        if len(set(names)) < len(names):
-            raise RecordFileError(f"{self._path}, line 1: a column is named twice")
         numbers: list[int] = []
         records: list[R] = []
-        for row in self._rows(reader):
-            try:
-                records.append(build(self._record, row, from_text=True))
-                numbers.append(reader.line_num)
-            except Refused as error:
-                on_invalid(reader.line_num, str(error))
-            if len(records) == _CHUNK:
-                yield numbers, records
-                numbers, records = [], []
+        try:
+            names = reader.fieldnames or []
+            if len(set(names)) < len(names):
+                raise RecordFileError(f"{self._path}, line 1: a column is named twice")
+            for row in reader:
+                # What CSV calls a missing column is a missing field.
+                values = {name: value for name, value in row.items() if value is not None}
+                try:
+                    records.append(build(self._record, values, from_text=True))
+                    numbers.append(reader.line_num)
+                except Refused as error:
+                    on_invalid(reader.line_num, str(error))
+                if len(records) == _CHUNK:
+                    yield numbers, records
+                    numbers, records = [], []
+        except csv.Error as error:
+            raise RecordFileError(f"{self._path}, line {reader.reader.line_num}: not CSV: {error}") from None
         yield numbers, records
 
     def _lines(self) -> Iterator[str]:
@@ -182,16 +185,3 @@ class RecordFile(Generic[R]):
                 byte = error.object[error.start]
                 raise RecordFileError(f"{self._path}, line {number}: not UTF-8: byte {byte:#04x}") from None
             encoding = "utf-8"
-
-    def _rows(self, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
-        """Give rows as mappings; what CSV calls a missing column is a missing field."""
-        with self._csv_errors(reader):
-            for row in reader:
-                yield {name: value for name, value in row.items() if value is not None}
-
-    @contextmanager
-    def _csv_errors(self, reader: csv.DictReader[str]) -> Iterator[None]:
-        try:
-            yield
-        except csv.Error as error:
-            raise RecordFileError(f"{self._path}, line {reader.reader.line_num}: not CSV: {error}") from None

@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from contract.codec import encode
-from contract.errors import SettingError
 from contract.order import Order, OrderV1
 from contract.records import build
 from contract.subjects import load_contract
@@ -48,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Say what the waiter can be asked for."""
-    parser.add_argument("pizza", nargs="?", help="its name on the menu (default margherita)")
-    parser.add_argument("table", nargs="?", help="the number of the table (default 17)")
-    parser.add_argument("--orders", type=Path, metavar="FILE", help="publish a file: JSON Lines or CSV, by its ending")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("pizza", nargs="?", default="margherita", help="its name on the menu (default %(default)s)")
+    parser.add_argument("table", nargs="?", default="17", help="the number of the table (default %(default)s)")
+    either.add_argument("--orders", type=Path, metavar="FILE", help="publish a file: JSON Lines or CSV, by its ending")
     parser.add_argument(
         "--schema-version", type=int, choices=VERSIONS, default=Order.VERSION, help="write as an older waiter would"
     )
@@ -61,8 +60,6 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
     """Publish what the flags ask for and give the exit code; connects only when that has been checked."""
     version = VERSIONS[flags.schema_version]
     if flags.orders is not None:
-        if flags.pizza is not None:
-            raise SettingError("either one order or --orders with a file of them: give only one of the two")
         subject = load_contract(settings.schemas_dir).subject("order")
         with closing(RecordFile(flags.orders, version)) as file:
             return publish_file(
@@ -73,17 +70,13 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
                 settings.data_dir,
                 stop,
             )
-    values: dict[str, Any] = {"pizza": _or(flags.pizza, "margherita"), "table": _or(flags.table, "17")}
+    values = {"pizza": flags.pizza, "table": flags.table}
     if version is Order:
         values["order_id"] = new_identity()
     order = build(version, values, from_text=True)
     encode(order)  # refuses what build cannot see, such as half a surrogate pair, before anybody is asked
     print_delivery(publish_order(create_producer(connect(), flags.schema_version), order))
     return OK
-
-
-def _or(given: str | None, default: str) -> str:
-    return default if given is None else given
 
 
 if __name__ == "__main__":

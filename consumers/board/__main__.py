@@ -46,16 +46,12 @@ def run(servers: Servers, stop: Event, ready: Callable[[str], object] | None = N
         workers = [pool.submit(job) for job in [*watch.jobs, partial(server.run, [listener])]]
         for worker in workers:
             worker.add_done_callback(lambda _: stop.set())  # a board that stands still must not look alive
-        (ready or _print)(f"the board is at {_address(listener)}")
+        (ready or partial(print, flush=True))(f"the board is at {_address(listener)}")
         stop.wait()
         server.should_exit = True
     for worker in workers:
         worker.result()  # raises what has ended it
     return OK
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -25,26 +26,20 @@ TOP = 8
 
 
 class Window:
-    """The newest orders, and counts over the last `WINDOW` of them."""
+    """The last `WINDOW` orders, each with its message and when it came, and how many were placed in each second."""
 
     def __init__(self) -> None:
-        self.newest: deque[tuple[Observed[OrderV2], float]] = deque(maxlen=NEWEST)
-        self.pizzas, self.tables, self.schema_ids = Counter[str](), Counter[int](), Counter[int | None]()
+        self.orders: deque[tuple[OrderV2, Observed[OrderV2], float]] = deque(maxlen=WINDOW)
         self.by_second = Counter[int]()
         self.unreadable = 0
-        self._last: deque[tuple[str, int, int | None]] = deque()
 
     def take(self, observed: Observed[OrderV2], now: float) -> None:
-        """Count an order, and forget the one that falls out of the window."""
+        """Keep an order, and forget the one that falls out of the window."""
         order = observed.record
         if isinstance(order, Unreadable):
             self.unreadable += 1
             return
-        self.newest.appendleft((observed, now))
-        self._last.append((order.pizza, order.table, observed.schema_id))
-        self._count(self._last[-1], 1)
-        if len(self._last) > WINDOW:
-            self._count(self._last.popleft(), -1)
+        self.orders.append((order, observed, now))
         second = min(int(observed.timestamp / 1000), int(now))
         if second > now - SECONDS:
             self.by_second[second] += 1
@@ -56,16 +51,6 @@ class Window:
         seconds = range(int(now) - SECONDS, int(now))
         self.by_second = Counter({second: n for second, n in self.by_second.items() if second >= seconds.start})
         return [self.by_second[second] for second in seconds]
-
-    def __len__(self) -> int:
-        return len(self._last)
-
-    def _count(self, order: tuple[str, int, int | None], step: int) -> None:
-        counters: tuple[Counter[Any], ...] = (self.pizzas, self.tables, self.schema_ids)
-        for counter, value in zip(counters, order, strict=True):
-            counter[value] += step
-            if not counter[value]:
-                del counter[value]
 
 
 class Board:
@@ -119,23 +104,23 @@ class Board:
             return msgspec.json.encode(self._kitchen() if part == "kitchen" else self._parts[part])
 
     def _kitchen(self) -> dict[str, Any]:
-        now, window = self._clock(), self.window
+        now, orders = self._clock(), self.window.orders
+        schema_ids = Counter(one.schema_id for _, one, _ in orders)
         return {
             "now": int(now),
             "problems": self._problems,
             **self._topic,
-            "newest": [self._shown_order(one, came) for one, came in window.newest],
-            "window": len(window),
-            "pizzas": window.pizzas.most_common(TOP),
-            "tables": window.tables.most_common(TOP),
-            "versions": [(self._version(id_), count) for id_, count in window.schema_ids.most_common(TOP)],
-            "rates": window.rates(now),
-            "unreadable": window.unreadable,
+            "newest": [self._shown_order(*one) for one in islice(reversed(orders), NEWEST)],
+            "window": len(orders),
+            "pizzas": Counter(order.pizza for order, _, _ in orders).most_common(TOP),
+            "tables": Counter(order.table for order, _, _ in orders).most_common(TOP),
+            "versions": [(self._version(id_), count) for id_, count in schema_ids.most_common(TOP)],
+            "rates": self.window.rates(now),
+            "unreadable": self.window.unreadable,
         }
 
-    def _shown_order(self, observed: Observed[OrderV2], came: float) -> dict[str, Any]:
-        order, placed = observed.record, observed.timestamp / 1000
-        assert isinstance(order, OrderV2)  # noqa: S101 - the window keeps no other
+    def _shown_order(self, order: OrderV2, observed: Observed[OrderV2], came: float) -> dict[str, Any]:
+        placed = observed.timestamp / 1000
         return {
             "place": f"{observed.partition}/{observed.offset}",
             "pizza": order.pizza,

@@ -46,7 +46,7 @@ class Watch:
         self._others = Groups(self._settings, self._subject.topic, other_groups)
         self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic, joins=False)
         self._partitions = 0
-        self._letters = {group: _Letters() for group in self._subject.readers}
+        self._letters = {group: _Letters() for group in other_groups}  # the board writes none
         looks = {"orders": (self._observe, 1.0), "groups": (self._ask_groups, 1.0), "registry": (self._compare, 3.0)}
         looks |= {"dead letters": (self._read_letters, 1.0)}
         self.jobs = [partial(self._keep, what, *look) for what, look in looks.items()]
@@ -109,7 +109,7 @@ class Watch:
                     kept.take(letter)
         newest = [_shown_letter(group, one) for group, kept in self._letters.items() for one in kept.newest]
         newest.sort(key=lambda one: one["placed"], reverse=True)
-        counts = {group: kept.reasons.most_common() for group, kept in self._letters.items() if group != GROUP}
+        counts = {group: kept.reasons.most_common() for group, kept in self._letters.items()}
         self._board.take_part("letters", {"counts": counts, "newest": newest[:LETTERS]})
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from importlib.resources import files
 from threading import Event
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consumers.board.state import Board
@@ -24,11 +24,6 @@ LOOK_SECONDS = 0.25
 SLOW_SECONDS = 15.0
 MOST_READERS = 32
 COOKIE = "board"
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/board.css": ("board.css", "text/css"),
-    "/board.js": ("board.js", "text/javascript"),
-}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -44,18 +39,9 @@ HEADERS = {
 
 def create_app(board: Board, token: str | None, stop: Event) -> Starlette:
     """Make the application; with a token only who has shown it sees anything, without one only this machine's names."""
-    routes = [Route(path, _file(*file)) for path, file in PAGE.items()]
-    routes.append(Route("/events", _Events(board, stop).respond))
-    return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)])
-
-
-def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    content = files("consumers.board").joinpath("page", name).read_bytes()
-
-    async def respond(_request: Request) -> Response:
-        return Response(content, media_type=kind)
-
-    return respond
+    events = Route("/events", _Events(board, stop).respond)
+    page = Mount("/", StaticFiles(packages=[("consumers.board", "page")], html=True))
+    return Starlette(routes=[events, page], middleware=[Middleware(_Guard, token=token)])
 
 
 class _Events:

@@ -38,6 +38,7 @@ NOBODY = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "STARTUP_TIMEOUT": "2", "REQ
         (["margherita", str(2**40)], "waiter: table is '1099511627776', expected int <= 2147483647"),
         (["", "17"], "waiter: pizza is '', expected str of length >= 1"),
         (["x" * 10_000, "17"], "(10000 characters), expected str of length <= 64"),
+        (["margherita", "17", "--orders", "orders.jsonl"], "argument --orders: not allowed with argument pizza"),
         (["half\udced", "17"], "waiter: pizza is 'half\\udced', which holds half of a surrogate pair: no text"),
     ],
 )
