@@ -50,9 +50,7 @@ class SecureStack(LocalStack):
         if not self.secrets.exists():
             _script("dev_certificates.py", "--directory", str(self.secrets))
         super().start()
-        admin = os.environ | self._admin()
-        _script("apply_users.py", "--directory", str(self.secrets), env=admin)
-        _script("apply_acls.py", env=admin)
+        _script("apply_acls.py", "--passwords", str(self.secrets), env=os.environ | self._admin())
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Give a file for each principal, and one for the admin, who has no say in the registry."""
