@@ -486,7 +486,7 @@ def test_what_keeps_the_door_shut_is_one_sentence_with_its_setting(
             "misnamed": misnamed,
             "misnamed_ca": misnamed_ca,
             "plain": f"localhost:{locked.stack.registry.port}",
-            "certificates": f"localhost:{locked.stack.door.admin_port}",
+            "certificates": f"localhost:{locked.stack.kafka.admin_port}",
         }
         given = {name: value.format(**places) for name, value in settings.items()}
         limits = {
