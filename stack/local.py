@@ -161,6 +161,8 @@ class Server:
     """
 
     name: str
+    pom = POM
+    """Names what Maven is to fetch for it."""
 
     def __init__(self, directory: Path, port: int, programs: Path) -> None:
         self.directory = directory
@@ -204,7 +206,7 @@ class Server:
     def check(self) -> None:
         """Raise StackError where it cannot be started: no Java, no Maven to fetch it, its port in use."""
         find_java()
-        fetch(self.programs)
+        fetch(self.programs, self.pom)
         self.check_port()
 
     def check_port(self) -> None:
