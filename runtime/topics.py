@@ -15,15 +15,7 @@ from contract.access import Permission
 from contract.errors import Forbidden, TopicError, Unavailable
 from contract.subjects import Subject
 from runtime.acls import require
-from runtime.clients import (
-    DENIED,
-    broker_error,
-    cluster_metadata,
-    common_properties,
-    make_client,
-    registry_client,
-    wait_until_available,
-)
+from runtime.clients import DENIED, admin_client, broker_error, cluster_metadata, registry_client, wait_until_available
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -73,7 +65,7 @@ def find_or_make(
     settings: Settings, topics: Sequence[NewTopic], needs: Collection[Permission] = ()
 ) -> list[Topic]:  # fmt: skip
     """Find topics on the broker, making those that are absent, and make sure of our permissions."""
-    admin = make_client(AdminClient, common_properties(settings))
+    admin = admin_client(settings)
     metadata = cluster_metadata(admin, settings)
     absent = [new for new in topics if new.topic not in metadata.topics]  # or not to be seen by us
     for new in absent:

@@ -10,13 +10,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
 from contract.access import load_access
 from contract.errors import SettingError
 from contract.subjects import load_contract
 from runtime.acls import apply, describe, plan, set_passwords
-from runtime.clients import cluster_metadata, common_properties, make_client, wait_until_available
+from runtime.clients import admin_client, cluster_metadata, wait_until_available
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.settings import Settings
 
@@ -36,7 +34,7 @@ def run(flags: Namespace, settings: Settings) -> int:
     access = load_access(load_contract(settings.schemas_dir))
     known = access.roles if flags.passwords else ()  # all of them: nobody is left out
     passwords = {name: _read(flags.passwords / f"{name}.password") for name in known}
-    admin = make_client(AdminClient, common_properties(settings))
+    admin = admin_client(settings)
     wait_until_available(lambda: cluster_metadata(admin, settings), settings)
     if passwords:
         set_passwords(passwords, admin, settings)
