@@ -145,7 +145,7 @@ class Place:
             "SCHEMAS_DIR": str(self.directory / "schemas"),
             "DATA_DIR": str(self.directory / "data"),
             "TOPIC_PARTITIONS": str(self.partitions),
-            "PYTHONPATH": str(ROOT),  # for the peers' benchmarks.peers.harness
+            "PYTHONPATH": str(ROOT),  # for what peers import: their harness, and how Avro writes a number
         }
 
     def job(self, orders: int = 0, warm_up: int = 0, rate: float = 0) -> Job:

@@ -28,9 +28,6 @@ QUICK = {"cases": "publish,consume,ledger,one", "peers": f"{SERDES},{OURS}", "ro
 def main() -> int:
     """Measure, show, and keep or compare; exit 1 when the comparison finds a loss, 2 when it could not run."""
     flags = _flags()
-    if flags.rewrite and (committed := report.latest()):
-        report.publish_documents(committed)
-        return 0
     for number in (signal.SIGINT, signal.SIGTERM):  # in a shell's background, the first would be ignored
         signal.signal(number, signal.default_int_handler)
     try:
@@ -100,7 +97,6 @@ def _flags() -> Namespace:
     parser.add_argument("--sizes", default="10,10000,100000,1000000,10000000", help="of the case sizes (%(default)s)")
     parser.add_argument("--save", action="store_true", help="keep the results, the chart and the tables")
     parser.add_argument("--quick", action="store_true", help="a short run, compared with the committed results")
-    parser.add_argument("--rewrite", action="store_true", help="only draw chart and tables anew, from the kept results")
     flags = parser.parse_args()
     if flags.quick:
         flags = parser.parse_args([f"--{name}={value}" for name, value in QUICK.items()])

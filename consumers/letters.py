@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from contract.access import Permission
 from contract.errors import PipelineError, Reason, TopicError, Unavailable, Unreadable
@@ -19,9 +18,9 @@ from contract.subjects import Subject
 from runtime.acls import require
 from runtime.clients import (
     DENIED,
+    admin_client,
     broker_error,
     cluster_metadata,
-    common_properties,
     kafka_error,
     make_client,
     producer_properties,
@@ -103,7 +102,7 @@ def read_letters(settings: Settings, topic: str, start: int = 0) -> Iterator[Let
         if topic not in cluster_metadata(client, settings).topics:
             # Or it is there, and not to be seen by us.
             may_read = Permission("READ", "topic", topic)
-            require([may_read], make_client(AdminClient, common_properties(settings)), settings)
+            require([may_read], admin_client(settings), settings)
             raise TopicError(f"there is no topic {topic}; its consumer makes it when it starts")
         for messages in read_to_end(client, settings, TopicPartition(topic, 0, start)):
             yield from map(_letter, messages)
@@ -114,7 +113,7 @@ def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) ->
 
     Raises Forbidden before the first, where we may not.
     """
-    require([Permission("WRITE", "topic", topic)], make_client(AdminClient, common_properties(settings)), settings)
+    require([Permission("WRITE", "topic", topic)], admin_client(settings), settings)
     publisher = _Publisher(settings)
     count = 0
     for letter in letters:

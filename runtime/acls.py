@@ -25,9 +25,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ 
     UserScramCredentialUpsertion,
 )
 
-from contract.access import Access, Permission, load_access
-from contract.errors import ContractError, Forbidden, UserError
-from contract.subjects import load_contract
+from contract.access import Access, Permission
+from contract.errors import Forbidden, UserError
 from runtime.clients import DENIED, broker_error
 from runtime.settings import Settings
 
@@ -100,10 +99,10 @@ def require(permissions: Collection[Permission], admin: AdminClient, settings: S
     """Raise Forbidden, with the command that grants it, where we lack any of these permissions."""
     lacking = [*_lacking(permissions, "topic", admin, settings), *_lacking(permissions, "group", admin, settings)]
     if lacking:
-        who, grant = principal(settings), "python scripts/apply_acls.py"
-        if not set(lacking) <= _granted(who, settings):
-            grant = f"add it to {settings.schemas_dir / 'access.yaml'}, then {grant}"
-        raise Forbidden(f"{who} lacks {', '.join(map(str, lacking))}; to grant that: {grant}")
+        raise Forbidden(
+            f"{principal(settings)} lacks {', '.join(map(str, lacking))}; to grant that: python scripts/apply_acls.py "
+            f"(it grants what {settings.schemas_dir / 'access.yaml'} says)"
+        )
 
 
 def principal(settings: Settings) -> str:
@@ -140,14 +139,6 @@ def _lacking(
         operations = allowed.get(one.name) if one.kind == kind else None
         if operations is not None and AclOperation[one.operation] not in operations:
             yield one
-
-
-def _granted(who: str, settings: Settings) -> frozenset[Permission]:
-    try:
-        access = load_access(load_contract(settings.schemas_dir))
-    except ContractError:
-        return frozenset()
-    return access.permissions.get(who.removeprefix("User:"), frozenset())
 
 
 def _binding(name: str, permission: Permission) -> AclBinding:

@@ -102,6 +102,11 @@ def make_client(kind: Callable[[dict[str, Any]], T], properties: dict[str, Any])
         raise SettingError(f"KAFKA_… is not usable: {error.args[0].str()}") from None
 
 
+def admin_client(settings: Settings) -> AdminClient:
+    """Make a client that asks the brokers and changes what they keep; raises SettingError as `make_client` does."""
+    return make_client(AdminClient, common_properties(settings))
+
+
 def registry_client(settings: Settings) -> SchemaRegistryClient:
     """Make a registry client whose every request has a timeout; contacts nobody yet."""
     properties: dict[str, Any] = {

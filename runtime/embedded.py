@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 import msgspec
 from confluent_kafka import Producer
+from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from runtime.clients import cluster_metadata
 from runtime.settings import Settings
-from runtime.topics import NewTopicPlan, Servers, Topic
+from runtime.topics import Servers, Topic
 
 
 @contextmanager
@@ -28,10 +29,10 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
     metadata = cluster_metadata(cluster, settings)
     brokers = ",".join(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
-    def find_or_make(settings: Settings, plans: Sequence[NewTopicPlan], _needs: object) -> list[Topic]:
-        for plan in plans:
-            cluster.list_topics(plan.name, timeout=settings.request_timeout)
-        return [Topic(plan.name, "", metadata.cluster_id) for plan in plans]
+    def find_or_make(settings: Settings, topics: Sequence[NewTopic], _needs: object) -> list[Topic]:
+        for new in topics:
+            cluster.list_topics(new.topic, timeout=settings.request_timeout)
+        return [Topic(new.topic, "", metadata.cluster_id) for new in topics]
 
     yield Servers(
         msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from contract.access import ONLOOKERS
 from contract.errors import TopicError, Unavailable
-from runtime.clients import broker_error, cluster_metadata, common_properties, consumer_properties, make_client
+from runtime.clients import (
+    admin_client,
+    broker_error,
+    cluster_metadata,
+    common_properties,
+    consumer_properties,
+    make_client,
+)
 from runtime.settings import Settings
 
 BATCH = 500
@@ -51,7 +57,7 @@ class Groups:
         self._settings = settings
         self._topic = topic
         self._clients = {name: asking_client(settings, name) for name in names}
-        self._admin = make_client(AdminClient, common_properties(settings))
+        self._admin = admin_client(settings)
 
     def ask(self, partitions: Sequence[int]) -> list[Group]:
         """Give each group; one that nobody has joined yet has no member.
@@ -73,7 +79,7 @@ class Groups:
             ]
         except KafkaException as error:
             # One that has lost its broker finds the topics again, and the groups' coordinator never.
-            self._admin = make_client(AdminClient, common_properties(self._settings))
+            self._admin = admin_client(self._settings)
             raise broker_error(error, f"asking for the groups {', '.join(self._clients)}") from None
 
     def _members(self, described: Any) -> tuple[str | None, tuple[Member, ...] | None]:

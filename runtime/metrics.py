@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from socketserver import ThreadingMixIn
-from threading import Thread
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 from contract.errors import Reason, SettingError
 from runtime.settings import Settings
@@ -66,7 +62,6 @@ class ConsumerMetrics:
         self.lags: dict[int, int] = {}
         self.handled = 0
         self.letters = 0
-        self.partitions: Sequence[int] = ()
         self._measured = settings.metrics_port is not None
         # The longest that a call may hold a turn up, and some more.
         self._limit = max(settings.startup_timeout, settings.delivery_timeout) + settings.request_timeout + 5
@@ -125,7 +120,6 @@ class ConsumerMetrics:
         mine = {int(number): one for number, one in partitions if one["fetch_state"] == "active"}
         for number in self.lags.keys() - mine.keys():
             LAG.remove(self.group, self.topic, str(number))
-        self.partitions = sorted(mine)
         self.lags = {number: one["consumer_lag"] for number, one in mine.items() if one["consumer_lag"] >= 0}
         for number, lag in self.lags.items():
             LAG.labels(self.group, self.topic, str(number)).set(lag)
@@ -160,25 +154,25 @@ class ProducerMetrics:
 
 
 _watched: list[ConsumerMetrics] = []
-_servers: dict[tuple[str, int], WSGIServer] = {}
+_served: set[tuple[str, int]] = set()
 _metrics: WSGIApplication = make_wsgi_app()
 
 
 def serve(settings: Settings) -> None:
     """Serve what this process tells, from a thread that ends with it; raises SettingError for a port that is taken."""
     port, host = settings.metrics_port, settings.metrics_host
-    if port is None or (host, port) in _servers:
+    if port is None or (host, port) in _served:
         return
     try:
-        server = _servers[host, port] = make_server(
-            host, port, _answer, _Server6 if ":" in host else _Server, handler_class=_Silent
-        )
+        server, _ = start_http_server(port, host)
     except OSError as error:
         raise SettingError(
             f"METRICS_PORT {port} of METRICS_HOST {host} cannot be listened on: {error.strerror}; "
             "two services of one machine need a port each"
         ) from None
-    Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    server.set_app(_answer)  # in the instant before, every path is answered with the metrics
+    server.RequestHandlerClass.timeout = 5  # type: ignore[attr-defined]  # seconds for a client to say what it wants
+    _served.add((host, port))
     log.info("metrics are at http://%s:%d/metrics", host, server.server_port)
 
 
@@ -197,18 +191,3 @@ def _answer(request: WSGIEnvironment, start_response: StartResponse) -> Iterable
         status = "503 Service Unavailable" if said else "200 OK"
     start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{said or 'ok'}\n".encode()]
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Silent(WSGIRequestHandler):
-    timeout = 5  # seconds for a client to say what it wants
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's own name
-        """A scrape is no event."""

@@ -103,28 +103,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # What README's promises rest on: the value is decided in runtime/clients.py.
-PROTECTED = {
-    "acks": "every record is acknowledged by all in-sync replicas",
-    "request.required.acks": "every record is acknowledged by all in-sync replicas",
-    "enable.idempotence": "a record is written once, in order",
-    "enable.auto.commit": "an offset is committed only after its record was handled",
-    "auto.commit.enable": "an offset is committed only after its record was handled",
-    "enable.auto.offset.store": "an offset is committed only after its record was handled",
-    "auto.offset.reset": "no record is skipped",
-    "group.id": "a group reads with the version that subjects.yaml gives it",
-    "partitioner": "one key is always in one partition, whichever client wrote it",
-    "partition.assignment.strategy": "every member of a group must use the same",
-    "allow.auto.create.topics": "topics are made with the partitions that subjects.yaml says",
-    "transactional.id": "transactions are not used",
-    "message.timeout.ms": "it is DELIVERY_TIMEOUT",
-    "delivery.timeout.ms": "it is DELIVERY_TIMEOUT",
-    "session.timeout.ms": "a killed member's partitions are taken over within 15 s",
-    "heartbeat.interval.ms": "a killed member's partitions are taken over within 15 s",
-    "enable.partition.eof": "the loop does not expect such events",
-    "queuing.strategy": "records stay in order",
-    "metadata.broker.list": "it is KAFKA_BOOTSTRAP_SERVERS",
-    "test.mock.num.brokers": "a mock cluster keeps nothing",
+_PROMISES: Mapping[str, tuple[str, ...]] = {
+    "every record is acknowledged by all in-sync replicas": ("acks", "request.required.acks"),
+    "a record is written once, in order": ("enable.idempotence",),
+    "an offset is committed only after its record was handled": (
+        "enable.auto.commit",
+        "auto.commit.enable",
+        "enable.auto.offset.store",
+    ),
+    "no record is skipped": ("auto.offset.reset",),
+    "a group reads with the version that subjects.yaml gives it": ("group.id",),
+    "one key is always in one partition, whichever client wrote it": ("partitioner",),
+    "every member of a group must use the same": ("partition.assignment.strategy",),
+    "topics are made with the partitions that subjects.yaml says": ("allow.auto.create.topics",),
+    "transactions are not used": ("transactional.id",),
+    "it is DELIVERY_TIMEOUT": ("message.timeout.ms", "delivery.timeout.ms"),
+    "a killed member's partitions are taken over within 15 s": ("session.timeout.ms", "heartbeat.interval.ms"),
+    "the loop does not expect such events": ("enable.partition.eof",),
+    "records stay in order": ("queuing.strategy",),
+    "it is KAFKA_BOOTSTRAP_SERVERS": ("metadata.broker.list",),
+    "a mock cluster keeps nothing": ("test.mock.num.brokers",),
 }
+PROTECTED = {name: promise for promise, names in _PROMISES.items() for name in names}
 # Only for "did you mean": librdkafka has no call that lists its properties. A test keeps each of them known to it.
 COMMON = (
     "bootstrap.servers", "client.id", "client.rack", "compression.codec", "compression.type", "debug",
@@ -145,6 +145,10 @@ REGISTRY = frozenset(
         "bearer.auth.identity.pool.id", "proxy",
     }
 )  # fmt: skip
+# Java's sasl.jaas.config is here although no client takes it: librdkafka knows it, to refuse it.
+_SECRET = re.compile(
+    r"(password|passphrase|secret|token|oauthbearer\.config|user\.info|\.pem|sasl\.jaas|proxy)(?!.*\.(url|location)$)"
+)
 _OWN = frozenset(name for name in Settings.__struct_fields__ if name not in {"kafka", "registry"})
 
 
@@ -195,18 +199,7 @@ def _description(hint: Any) -> str:
 
 def is_secret(name: str) -> bool:
     """Tell whether a client property holds a secret, by its name."""
-    words = (
-        "password",
-        "passphrase",
-        "secret",
-        "token",
-        "oauthbearer.config",
-        "user.info",
-        ".pem",
-        "sasl.jaas",
-        "proxy",
-    )
-    return any(word in name for word in words) and not name.endswith((".url", ".location"))
+    return bool(_SECRET.search(name))
 
 
 def _properties(
@@ -232,21 +225,16 @@ def _properties(
 
 def _is_known(name: str) -> bool:
     """Ask librdkafka itself, in a way that never makes a client: the property behind it is always refused."""
-    stop = "not.a.property"
     if name == "logger":  # confluent-kafka's own, and no text
         return False
     try:
-        Producer({name: "", stop: ""})
+        Producer({name: "", "not.a.property": ""})
     except KafkaException as error:
         reason: KafkaError = error.args[0]
-        return f'property: "{name}"' not in reason.str() or not reason.str().startswith("No such")
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-    ):  # confluent-kafka's own property, such as a callback, which no text can be
+        return not reason.str().startswith(f'No such configuration property: "{name}"')
+    except (TypeError, ValueError, AttributeError):  # confluent-kafka's own, such as a callback, which no text can be
         return False
-    raise AssertionError(stop)
+    raise AssertionError(name)
 
 
 def _read_secret(variable: str, path: str) -> str:

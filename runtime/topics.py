@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -15,15 +15,7 @@ from contract.access import Permission
 from contract.errors import Forbidden, TopicError, Unavailable
 from contract.subjects import Subject
 from runtime.acls import require
-from runtime.clients import (
-    DENIED,
-    broker_error,
-    cluster_metadata,
-    common_properties,
-    make_client,
-    registry_client,
-    wait_until_available,
-)
+from runtime.clients import DENIED, admin_client, broker_error, cluster_metadata, registry_client, wait_until_available
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,22 +35,12 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class NewTopicPlan:
-    """A topic as it is made where it is absent."""
-
-    name: str
-    partitions: int
-    replication: int
-    config: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Servers:
     """The servers that a service works with; the demo makes one whose servers are in its own process."""
 
     settings: Settings
     registry: SchemaRegistryClient
-    find_or_make: Callable[[Settings, Sequence[NewTopicPlan], Collection[Permission]], list[Topic]]
+    find_or_make: Callable[[Settings, Sequence[NewTopic], Collection[Permission]], list[Topic]]
 
     def ensure_topics(self, subject: Subject, *others: str, needs: Collection[Permission] = ()) -> Topic:
         """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
@@ -69,9 +51,9 @@ class Servers:
         """
         settings = self.settings
         replication = settings.topic_replication or subject.replication
-        plans = [NewTopicPlan(subject.topic, settings.topic_partitions or subject.partitions, replication)]
-        plans += [NewTopicPlan(name, 1, replication, KEPT) for name in others]
-        return wait_until_available(lambda: self.find_or_make(settings, plans, needs), settings)[0]
+        topics = [NewTopic(subject.topic, settings.topic_partitions or subject.partitions, replication)]
+        topics += [NewTopic(name, 1, replication, config=KEPT) for name in others]
+        return wait_until_available(lambda: self.find_or_make(settings, topics, needs), settings)[0]
 
 
 def connect(settings: Settings) -> Servers:
@@ -80,16 +62,16 @@ def connect(settings: Settings) -> Servers:
 
 
 def find_or_make(
-    settings: Settings, plans: Sequence[NewTopicPlan], needs: Collection[Permission] = ()
+    settings: Settings, topics: Sequence[NewTopic], needs: Collection[Permission] = ()
 ) -> list[Topic]:  # fmt: skip
     """Find topics on the broker, making those that are absent, and make sure of our permissions."""
-    admin = make_client(AdminClient, common_properties(settings))
+    admin = admin_client(settings)
     metadata = cluster_metadata(admin, settings)
-    absent = [plan for plan in plans if plan.name not in metadata.topics]  # or not to be seen by us
-    for plan in absent:
-        _make(admin, settings, plan, needs)
+    absent = [new for new in topics if new.topic not in metadata.topics]  # or not to be seen by us
+    for new in absent:
+        _make(admin, settings, new, needs)
     require(needs, admin, settings)
-    names = [plan.name for plan in plans]
+    names = [new.topic for new in topics]
     try:
         found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
         return [Topic(name, str(found[name].result().topic_id), str(metadata.cluster_id)) for name in names]
@@ -99,25 +81,25 @@ def find_or_make(
         raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
 
 
-def _make(admin: AdminClient, settings: Settings, plan: NewTopicPlan, needs: Collection[Permission]) -> None:
-    new = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
+def _make(admin: AdminClient, settings: Settings, new: NewTopic, needs: Collection[Permission]) -> None:
+    partitions, replicas = new.num_partitions, new.replication_factor
     try:
-        admin.create_topics([new], request_timeout=settings.request_timeout)[plan.name].result()
-        log.info("made the topic %s (partitions: %d, replicas: %d)", plan.name, plan.partitions, plan.replication)
+        admin.create_topics([new], request_timeout=settings.request_timeout)[new.topic].result()
+        log.info("made the topic %s (partitions: %d, replicas: %d)", new.topic, partitions, replicas)
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return
-        config = "".join(f" --config {name}={value}" for name, value in plan.config.items())
+        config = "".join(f" --config {name}={value}" for name, value in (new.config or {}).items())
         command = (
-            f"kafka-topics --bootstrap-server {settings.kafka_bootstrap_servers} --create --topic {plan.name} "
-            f"--partitions {plan.partitions} --replication-factor {plan.replication}{config}"
+            f"kafka-topics --bootstrap-server {settings.kafka_bootstrap_servers} --create --topic {new.topic} "
+            f"--partitions {partitions} --replication-factor {replicas}{config}"
         )
         if reason.code() in DENIED:
             require(needs, admin, settings)
             raise Forbidden(
-                f"we may not make the topic {plan.name}; one who may runs: {command}, or: python scripts/make_topics.py"
+                f"we may not make the topic {new.topic}; one who may runs: {command}, or: python scripts/make_topics.py"
             ) from None
         if reason.retriable():
-            raise broker_error(error, f"making the topic {plan.name}") from None
-        raise TopicError(f"the topic {plan.name} cannot be made: {reason.str()}; tried as {command}") from None
+            raise broker_error(error, f"making the topic {new.topic}") from None
+        raise TopicError(f"the topic {new.topic} cannot be made: {reason.str()}; tried as {command}") from None

@@ -93,7 +93,8 @@ class LocalStack:
     """One Kafka node and one registry on loopback, whose data, logs, settings and pid files are in `directory`.
 
     Port 0 is a free one, kept over restarts. `properties` go over those of Kafka's `server.properties`. `programs` is
-    where Maven puts what `pom.xml` names, once for all stacks. As a context manager it starts and stops both.
+    where Maven puts what `pom.xml` names, once for all stacks; `kafka_kind` is another node than `Kafka`.
+    As a context manager it starts and stops both.
     """
 
     module = "stack.local"
@@ -109,9 +110,10 @@ class LocalStack:
         registry_port: int = 0,
         properties: Mapping[str, str] | None = None,
         programs: Path = HOME,
+        kafka_kind: "type[Kafka] | None" = None,
     ) -> None:
         self.directory = directory.resolve()
-        self.kafka = Kafka(self.directory, kafka_port, programs, properties or {})
+        self.kafka = (kafka_kind or Kafka)(self.directory, kafka_port, programs, properties or {})
         self.registry = Registry(self.directory, registry_port, programs)
         self.servers: tuple[Server, ...] = (self.registry, self.kafka)
         self.bootstrap_servers = f"localhost:{self.kafka.port}"
@@ -159,6 +161,8 @@ class Server:
     """
 
     name: str
+    pom = POM
+    """Names what Maven is to fetch for it."""
 
     def __init__(self, directory: Path, port: int, programs: Path) -> None:
         self.directory = directory
@@ -202,7 +206,7 @@ class Server:
     def check(self) -> None:
         """Raise StackError where it cannot be started: no Java, no Maven to fetch it, its port in use."""
         find_java()
-        fetch(self.programs)
+        fetch(self.programs, self.pom)
         self.check_port()
 
     def check_port(self) -> None:

@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stack.local import HOME, Kafka, LocalStack, NotInstalledError, Registry, Server, StackError, main, run_quietly
 
@@ -27,22 +28,14 @@ class SecureStack(LocalStack):
     module = "stack.secure"
     home = HOME / "secure"
     ports = (9094, 8443)
+    kafka: "SecureKafka"
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        kafka_port: int = 0,
-        registry_port: int = 0,
-        properties: Mapping[str, str] | None = None,
-        programs: Path = HOME,
-    ) -> None:
-        super().__init__(directory, registry_port=_next(registry_port), programs=programs)
+    def __init__(self, directory: Path, *, registry_port: int = 0, **options: Any) -> None:
+        behind = registry_port and registry_port + 1  # the proxy has the port that the registry is known by
+        super().__init__(directory, registry_port=behind, kafka_kind=SecureKafka, **options)
         self.secrets = self.directory / "secrets"
-        self.kafka = self.door = SecureKafka(self.directory, kafka_port, programs, properties or {})
         self.proxy = Proxy(self.directory, registry_port, self.registry.port)
-        self.servers = (self.registry, self.kafka, self.proxy)
-        self.bootstrap_servers = f"localhost:{self.kafka.port}"
+        self.servers += (self.proxy,)
         self.registry_url = f"https://localhost:{self.proxy.port}{Registry.PATH}"
 
     def start(self) -> None:
@@ -50,9 +43,7 @@ class SecureStack(LocalStack):
         if not self.secrets.exists():
             _script("dev_certificates.py", "--directory", str(self.secrets))
         super().start()
-        admin = os.environ | self._admin()
-        _script("apply_users.py", "--directory", str(self.secrets), env=admin)
-        _script("apply_acls.py", env=admin)
+        _script("apply_acls.py", "--passwords", str(self.secrets), env=os.environ | self._admin())
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Give a file for each principal, and one for the admin, who has no say in the registry."""
@@ -74,7 +65,7 @@ class SecureStack(LocalStack):
         }
 
     def _admin(self) -> dict[str, str]:
-        properties = self.door.admin()
+        properties = self.kafka.admin()
         return {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in properties.items()}
 
 
@@ -83,7 +74,7 @@ class SecureKafka(Kafka):
 
     def __init__(self, directory: Path, port: int, programs: Path, properties: Mapping[str, str]) -> None:
         super().__init__(directory, port, programs, properties)
-        self.admin_port = _next(port) or self.port + 1
+        self.admin_port = self.port + 1
 
     def _defaults(self, controller: str) -> dict[str, str]:
         own = f"CLIENTS://127.0.0.1:{self.port},BROKERS://127.0.0.1:{self.admin_port}"
@@ -165,10 +156,6 @@ class Proxy(Server):
 
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-
-
-def _next(port: int) -> int:
-    return port + 1 if port else 0
 
 
 def _script(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:

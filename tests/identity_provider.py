@@ -22,6 +22,7 @@ class IdentityProvider(Server):
     """Keycloak in memory, over plain HTTP on loopback; its process is Java's, found by its pid file's name."""
 
     name = "keycloak"
+    pom = Path(__file__).parent / "keycloak" / "pom.xml"
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         super().__init__(directory, port, HOME)
@@ -31,12 +32,6 @@ class IdentityProvider(Server):
         self.keys = f"{self.issuer}/protocol/openid-connect/certs"
         self.secrets: Mapping[str, str] = {}
         self._password = secrets.token_urlsafe(24)
-
-    def check(self) -> None:
-        """Raise StackError where it cannot be started."""
-        find_java()
-        fetch(HOME, POM)
-        self.check_port()
 
     def make_realm(self, clients: Sequence[str], others: Sequence[str], seconds: int) -> None:
         """Make the realm: clients that get tokens, which last for so many seconds, by a secret of their own.
@@ -67,7 +62,7 @@ class IdentityProvider(Server):
         return f"-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n"
 
     def _command(self) -> list[str]:
-        (program,) = fetch(HOME, POM).glob("keycloak-*/bin/kc.sh")
+        (program,) = fetch(HOME, self.pom).glob("keycloak-*/bin/kc.sh")
         environment = {
             "JAVA": find_java(),
             "JAVA_OPTS_APPEND": self._mark,
@@ -94,9 +89,6 @@ class IdentityProvider(Server):
             text = answer.read()
         found: dict[str, Any] = json.loads(text) if text else {}
         return found
-
-
-POM = Path(__file__).parent / "keycloak" / "pom.xml"
 
 
 def _client(name: str, secret: str, *, meant: bool) -> dict[str, Any]:

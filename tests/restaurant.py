@@ -148,15 +148,15 @@ class Restaurant:
 
     def start(self, name: str, env: Mapping[str, str] | None = None) -> Service:
         """Start a consumer, which runs until the test is over if nothing ends it before."""
+        return self.start_program(name, "-m", f"consumers.{name}", env=env)
+
+    def start_program(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Service:
+        """Start any program of the project, in the same way."""
         base = self.directory / f"{name}-{len(self.services)}"
         out, err = base.with_suffix(".out"), base.with_suffix(".err")
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"consumers.{name}"],
-                cwd=ROOT,
-                env=self.environment(env),
-                stdout=stdout,
-                stderr=stderr,
+                [sys.executable, *command], cwd=ROOT, env=self.environment(env), stdout=stdout, stderr=stderr
             )
         self.services.append(Service(process, out, err))
         return self.services[-1]

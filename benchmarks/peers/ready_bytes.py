@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 
 from benchmarks.peers.harness import Acknowledgements, Job, Latencies, Meter, Order, Send, main, paced, stamp
+from contract.varint import varint
 
 
 @contextmanager
@@ -82,17 +83,7 @@ def latency_receive(job: Job) -> None:
 def value_of(job: Job, order: Order) -> bytes:
     """Give an order's bytes as every peer writes them."""
     pizza, identity = order[0].encode(), order[2].encode()
-    return job.frame + _long(len(pizza)) + pizza + _long(order[1]) + _long(len(identity)) + identity
-
-
-def _long(number: int) -> bytes:
-    """Give a natural number as Avro writes it: zigzag, then seven bits a byte."""
-    number *= 2
-    written = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - seven bits
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*written, number])
+    return job.frame + varint(len(pizza)) + pizza + varint(order[1]) + varint(len(identity)) + identity
 
 
 if __name__ == "__main__":

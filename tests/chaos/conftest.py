@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stack.local import LocalStack, NotInstalledError
+from stack.local import LocalStack
 from tests.chaos.scene import LONG, Scene
+from tests.servers import running
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
@@ -32,19 +33,10 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(scope="session")
 def session_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """One stack for the session; in CI it is a failure when it cannot be started, elsewhere a skip that says why."""
+    """One stack for the session."""
     properties = {"group.min.session.timeout.ms": "1000"}
-    stack = LocalStack(tmp_path_factory.mktemp("stack"), properties=properties)
-    try:
-        stack.start()
-    except NotInstalledError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    try:
+    with running(LocalStack(tmp_path_factory.mktemp("stack"), properties=properties)) as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -24,7 +22,7 @@ from typing import Any
 import fastavro
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from tests.restaurant import LIMIT, ROOT, Restaurant, Service, wait_until
+from tests.restaurant import LIMIT, Restaurant, Service, wait_until
 
 LONG = os.environ.get("CHAOS") == "long"
 # A thousand orders a second or so: otherwise a file has passed before anything can be killed.
@@ -60,17 +58,6 @@ class Scene(Restaurant):
     def start_as_it_is(self, name: str) -> Service:
         """Start a consumer with the session that it has in production."""
         return super().start(name)
-
-    def start_program(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Service:
-        """Start any program of the project, which runs until the test is over if nothing ends it before."""
-        base = self.directory / f"{name}-{len(self.services)}"
-        out, err = base.with_suffix(".out"), base.with_suffix(".err")
-        with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=self.environment(env), stdout=stdout, stderr=stderr
-            )
-        self.services.append(Service(process, out, err))
-        return self.services[-1]
 
     def start_waiter(self, file: Path, *flags: str, env: Mapping[str, str] | None = None) -> Service:
         """Start a waiter that reports each order."""

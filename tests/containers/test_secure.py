@@ -30,7 +30,7 @@ def test_an_order_goes_through_the_locked_overlay(start_containers: Start, tmp_p
         assert containers.waiter("margherita", "17") == "message published on partition 0 with offset 0\n"
         wait_until(lambda: len(containers.sentences()) == 1, LIMIT, "a sentence")
         wait_until(lambda: containers.ledger("SELECT count(*) FROM orders") == [[1]], LIMIT, "a row")
-        ours = {"cook", "manager", "board", "proxy", "apply-users", "apply-acls", "register-schema"}
+        ours = {"cook", "manager", "board", "proxy", "apply-acls", "register-schema"}
         for container in containers.containers():
             host = container["HostConfig"]
             published = [place["HostIp"] for places in host["PortBindings"].values() for place in places]

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from stack.local import LocalStack, NotInstalledError
+from stack.local import LocalStack
 from tests.restaurant import Restaurant
+from tests.servers import running
 
 
 class ServerAddresses(NamedTuple):
@@ -22,22 +23,13 @@ class ServerAddresses(NamedTuple):
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddresses]:
-    """A broker and a registry; in CI it is a failure when none can be started, elsewhere a skip that says why."""
+    """A broker and a registry."""
     bootstrap, registry = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("SCHEMA_REGISTRY_URL")
     if bootstrap and registry:
         yield ServerAddresses(bootstrap, registry)
         return
-    stack = LocalStack(tmp_path_factory.mktemp("stack"))
-    try:
-        stack.start()
-    except NotInstalledError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    try:
+    with running(LocalStack(tmp_path_factory.mktemp("stack"))) as stack:
         yield ServerAddresses(stack.bootstrap_servers, stack.registry_url)
-    finally:
-        stack.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stack.local import NotInstalledError
 from stack.secure import SecureStack
 from tests.identity_provider import AUDIENCE, IdentityProvider
 from tests.locked import Locked
+from tests.servers import running
 
 pytestmark = [pytest.mark.integration, pytest.mark.secure, pytest.mark.timeout(300)]
 
@@ -80,25 +79,17 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnownByTokens]:
         environment.setenv("PROXY_TOKEN_WRITER", "release")
         # Kafka asks no address that it is not told to be safe.
         environment.setenv("JAVA_TOOL_OPTIONS", f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={provider.keys}")
-        try:
-            provider.start()
+        with running(provider):
             provider.make_realm(PRINCIPALS, ["visitor"], LIFE)
             key.write_text(provider.public_key())
-            stack.start()
-            places = directory, stack.bootstrap_servers, stack.registry_url
-            restaurant = KnownByTokens(*places, stack=stack, provider=provider)
-            for script in ("register_schema", "make_topics"):
-                done = restaurant.run_as("release", f"scripts/{script}.py")
-                assert done.returncode == 0, done.stderr
-            yield restaurant
-            restaurant.close()
-        except NotInstalledError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(str(error))
-        finally:
-            stack.stop()
-            provider.stop()
+            with running(stack):
+                places = directory, stack.bootstrap_servers, stack.registry_url
+                restaurant = KnownByTokens(*places, stack=stack, provider=provider)
+                for script in ("register_schema", "make_topics"):
+                    done = restaurant.run_as("release", f"scripts/{script}.py")
+                    assert done.returncode == 0, done.stderr
+                yield restaurant
+                restaurant.close()
 
 
 def test_the_whole_restaurant_works_longer_than_a_token_lasts(known: KnownByTokens) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.schema_registry import Schema
 
+from stack.local import free_port
 from tests.restaurant import Restaurant
 
 pytestmark = pytest.mark.integration
@@ -125,7 +126,7 @@ def test_a_registry_that_is_ahead_with_what_a_reader_cannot_read_is_a_finding(re
 
 def test_a_registry_that_is_not_up_is_waited_for_up_to_the_limit(bare: Restaurant) -> None:
     """Nobody listens there: exit 2, with the address and the cause."""
-    address = f"http://127.0.0.1:{_free_port()}"
+    address = f"http://127.0.0.1:{free_port()}"
     refused = bare.run("scripts/register_schema.py", env={"SCHEMA_REGISTRY_URL": address, "STARTUP_TIMEOUT": "2"})
     assert refused.returncode == 2
     assert "trying again for 2 s" in refused.stderr
@@ -182,8 +183,3 @@ def _release(restaurant: Restaurant, field: str) -> None:
     newest = restaurant.schemas / "released" / "order.v2.avsc"
     text = newest.read_text("utf-8").replace('"fields": [', f'"fields": [{field},')
     newest.with_name("order.v3.avsc").write_text(text, "utf-8")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import datetime
 import json
-import os
 import socket
 import ssl
 import threading
@@ -48,10 +47,10 @@ from dev_certificates import Authority
 from contract.subjects import SCHEMAS
 from runtime.acls import set_passwords
 from runtime.settings import load_settings
-from stack.local import NotInstalledError
 from stack.secure import SecureStack
 from tests.locked import TOPIC, Locked
 from tests.restaurant import LIMIT, wait_until
+from tests.servers import running
 
 pytestmark = [pytest.mark.integration, pytest.mark.secure, pytest.mark.timeout(300)]
 
@@ -96,14 +95,7 @@ ALLOWED: Mapping[str, set[str]] = {
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     """A locked stack whose release has registered the contract and made the topics."""
     directory = tmp_path_factory.mktemp("locked")
-    stack = SecureStack(directory / "stack")
-    try:
-        stack.start()
-    except NotInstalledError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    try:
+    with running(SecureStack(directory / "stack")) as stack:
         restaurant = Locked(directory, stack.bootstrap_servers, stack.registry_url, stack=stack)
         for script in ("register_schema", "make_topics"):
             done = restaurant.run_as("release", f"scripts/{script}.py")
@@ -113,8 +105,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
         set_passwords({"stranger": secret}, restaurant.admin, settings)
         yield restaurant
         restaurant.close()
-    finally:
-        stack.stop()
 
 
 def test_the_whole_restaurant_works(locked: Locked) -> None:
@@ -486,7 +476,7 @@ def test_what_keeps_the_door_shut_is_one_sentence_with_its_setting(
             "misnamed": misnamed,
             "misnamed_ca": misnamed_ca,
             "plain": f"localhost:{locked.stack.registry.port}",
-            "certificates": f"localhost:{locked.stack.door.admin_port}",
+            "certificates": f"localhost:{locked.stack.kafka.admin_port}",
         }
         given = {name: value.format(**places) for name, value in settings.items()}
         limits = {

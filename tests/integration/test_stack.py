@@ -1,6 +1,5 @@
 """The stack itself: real servers that start, survive a crash with all that they hold, and leave nothing behind."""
 
-import os
 import shlex
 import socket
 import subprocess
@@ -14,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from stack.local import HOME, LocalStack, NotInstalledError, StackError, fetch, find_java, free_port
+from stack.local import HOME, LocalStack, StackError, fetch, find_java, free_port
+from tests.servers import installed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -24,13 +24,9 @@ TOPIC = "survivor"
 @pytest.fixture(scope="module", autouse=True)
 def _programs() -> None:
     """Fetch the servers, or skip with what to install (in CI: fail)."""
-    try:
+    with installed():
         find_java()
         fetch(HOME)
-    except NotInstalledError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture

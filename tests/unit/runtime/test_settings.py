@@ -211,6 +211,7 @@ class TestSecrets:
         "environ",
         [
             {"KAFKA_SASL_PASSWORD": SECRET},
+            {"KAFKA_SASL_JAAS_CONFIG": f"required password={SECRET};"},  # Java's, which librdkafka knows to refuse it
             {"KAFKA_SSL_KEY_PASSWORD": SECRET},
             {"KAFKA_SSL_KEY_PEM": SECRET},
             {"KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": SECRET},
