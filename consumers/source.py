@@ -20,6 +20,8 @@ from runtime.telemetry import Thinning
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+COMMIT_SECONDS = 0.05
+"""What a killed consumer may repeat beside the batch in hand; to commit as fast as it goes takes a sixth of its speed."""
 GONE_SECONDS = 5.0
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
@@ -60,6 +62,7 @@ class Source:
         self.mark = ""
         """Left in the committed offsets' metadata."""
         self._committing = False
+        self._commit_at = 0.0
         self._came = 0
         """How many messages came at once when there were some, 0 in a silence."""
         self._thinning = Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)
@@ -152,9 +155,10 @@ class Source:
             self.subscribe(**self._subscription)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit what has been handled; one commit at a time is under way, so a fast consumer sends few of them."""
-        if not self.handled or (self._committing and not wait):
+        """Commit what has been handled: at once after a pause, else at intervals, and one at a time."""
+        if not self.handled or (not wait and (self._committing or time.monotonic() < self._commit_at)):
             return
+        self._commit_at = time.monotonic() + COMMIT_SECONDS
         offsets = [TopicPartition(self.topic, *place, metadata=self.mark) for place in self.handled.items()]
         self.handled = {}
         if not wait:

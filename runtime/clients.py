@@ -85,10 +85,10 @@ def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
         # A killed member's partitions are taken over within 15 s.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
-        # The default of 1000 stalls a consumer that is faster than the fetcher.
-        "fetch.queue.backoff.ms": 10,
-        # The prefetch is the bound on memory.
-        "queued.min.messages": 20_000,
+        # The prefetch is the bound on memory: as much as the fastest consumer reads in twice the time until the fetcher
+        # looks again whether there is room, which is a second by default.
+        "fetch.queue.backoff.ms": 5,
+        "queued.min.messages": 15_000,
         "queued.max.messages.kbytes": 32 * 1024,
         **settings.kafka,
     }

@@ -24,7 +24,7 @@ def _broker(job: Job) -> KafkaBroker:
         job.bootstrap,
         acks="all",
         enable_idempotence=True,
-        config={"fetch.queue.backoff.ms": 10},
+        config={"fetch.queue.backoff.ms": 5},
         logger=None,
         apply_types=False,
     )

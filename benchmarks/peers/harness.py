@@ -66,7 +66,7 @@ class Job:
             "bootstrap.servers": self.bootstrap,
             "group.id": self.group,
             "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 10,
+            "fetch.queue.backoff.ms": 5,
         }
 
 

@@ -44,7 +44,7 @@ class TestProperties:
         assert properties["auto.offset.reset"] == "earliest"
         assert properties["partition.assignment.strategy"] == "cooperative-sticky"
         assert properties["allow.auto.create.topics"] is False
-        assert properties["fetch.queue.backoff.ms"] == 10
+        assert properties["fetch.queue.backoff.ms"] == 5
 
     def test_a_killed_consumer_is_replaced_within_15_seconds(self) -> None:
         properties = consumer_properties(Settings(), "cook")
