@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Generic
 
@@ -138,14 +139,14 @@ class _Loop(Generic[R]):
         self._metrics = consumer.metrics
         self._source = consumer.source
         self._sources = (consumer.source, consumer.replays)
+        self._check_mark = partial(consumer.source.check_mark, consumer.topic.partitions)
         self._handle = handle
         self._failures = 0
         self._retry_at = 0.0
 
     def subscribe(self) -> None:
         if self._source.mark:
-            wait_until_available(self._source.list_partitions, self._consumer.settings)
-            wait_until_available(self._source.check_mark, self._consumer.settings)
+            wait_until_available(self._check_mark, self._consumer.settings)
         for source in self._sources:
             source.subscribe(self._on_assign, self._on_revoke, self._on_lost)
 
@@ -240,10 +241,10 @@ class _Loop(Generic[R]):
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""
         offsets = resume(partitions)
         if self._source.mark:
-            self._source.check_mark()
+            self._check_mark()
             self._source.handled |= {partition: offsets.get(partition, 0) for partition in partitions}
             self._source.commit(wait=True)
-            self._source.check_mark()
+            self._check_mark()
         return offsets
 
     def _on_revoke(self, source: Source, partitions: list[TopicPartition]) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 0.05
-"""What a killed consumer may repeat beside the batch in hand; to commit as fast as it goes takes a sixth of its speed."""
+"""What a killed consumer may repeat, beside the batch in hand; commits as fast as they go take a sixth of its speed."""
 GONE_SECONDS = 5.0
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
@@ -70,7 +70,6 @@ class Source:
         self._log.filters = [self._thinning]
         self._anew_log = log.getChild(f"{group}.connection")
         self._anew_log.filters = [Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)]
-        self._partitions: set[int] = set()
         self._settings = settings
         self._timeout = settings.request_timeout
         properties = consumer_properties(settings, group)
@@ -170,24 +169,13 @@ class Source:
         except KafkaException as error:
             self._not_committed(error.args[0])
 
-    def list_partitions(self) -> None:
-        """Find out which partitions the topic has.
-
-        Not from a callback of this client: it serves callbacks itself, and after that the next one that the outer call
-        has to serve ends the process ("CallState_get: Assertion `cs != NULL' failed").
-        """
-        try:
-            self._partitions = set(self.client.list_topics(self.topic, self._timeout).topics[self.topic].partitions)
-        except KafkaException as error:
-            raise broker_error(error, f"asking for the partitions of {self.topic}") from None
-
-    def check_mark(self) -> None:
+    def check_mark(self, partitions: int) -> None:
         """Refuse a group whose offsets were committed beside another mark: two ledgers would each have a part.
 
         Raises LedgerError.
         """
         try:
-            places = [TopicPartition(self.topic, partition) for partition in self._partitions]
+            places = [TopicPartition(self.topic, partition) for partition in range(partitions)]
             committed = self.client.committed(places, timeout=self._timeout)
         except KafkaException as error:
             raise broker_error(error, f"asking for the offsets of {self.group}") from None

@@ -30,9 +30,8 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
     brokers = ",".join(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
     def find_or_make(settings: Settings, topics: Sequence[NewTopic], _needs: object) -> list[Topic]:
-        for new in topics:
-            cluster.list_topics(new.topic, timeout=settings.request_timeout)
-        return [Topic(new.topic, "", metadata.cluster_id) for new in topics]
+        made = [cluster.list_topics(new.topic, settings.request_timeout).topics[new.topic] for new in topics]
+        return [Topic(one.topic, "", metadata.cluster_id, len(one.partitions)) for one in made]
 
     yield Servers(
         msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),

@@ -32,6 +32,7 @@ class Topic:
     name: str
     id: str
     cluster_id: str
+    partitions: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def find_or_make(
     names = [new.topic for new in topics]
     try:
         found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
-        return [Topic(name, str(found[name].result().topic_id), str(metadata.cluster_id)) for name in names]
+        known = [found[name].result() for name in names]
+        return [Topic(one.name, str(one.topic_id), str(metadata.cluster_id), len(one.partitions)) for one in known]
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet") from None
