@@ -5,20 +5,21 @@ They are written once, when a version is released, and then hold every later enc
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import fastavro
-from fastavro.read import LOGICAL_READERS
 from fastavro.schema import SchemaParseException, UnknownType
 
-from contract.avro_schema import Type
+from contract.avro_schema import Type, parse
 from contract.binary import resolve
 from contract.errors import ContractError, Unreadable
 from contract.limits import AVROS, bounds
@@ -38,13 +39,13 @@ def golden_path(version: SchemaFile) -> Path:
     return version.path.with_suffix(".golden.json")
 
 
-def golden_of(version: SchemaFile) -> tuple[Golden, ...]:
-    """Give the smallest and the largest value that a version and its limits allow; nothing for a type without an end.
+def make_golden(schema: Any, references: Mapping[str, Any] | None = None) -> tuple[Golden, ...]:
+    """Give the smallest and the largest value that a schema and its limits allow; nothing for a type without an end.
 
-    Of dates and times, the first two from 1970 on. Raises ContractError for a schema that fastavro does not take.
+    `references` are the schemas whose types it uses. Raises ContractError for one that fastavro does not take.
     """
-    parsed = _fastavro(_without_logical_types(_schemas(version)))
-    values = _Values().ends(version.parsed, {})
+    parsed = _fastavro(_without_logical_types(schema), _without_logical_types(references or {}))
+    values = _Values().ends(parse(schema, references), {})
     return tuple(Golden(value, _encode(parsed, value)) for value in values or ())
 
 
@@ -58,6 +59,11 @@ def read_golden(version: SchemaFile) -> tuple[Golden, ...]:
     if not found:
         raise ContractError(f"{path} holds no golden records; restore the file")
     return found
+
+
+def golden_of(version: SchemaFile) -> tuple[Golden, ...]:
+    """Make the golden bytes of a version."""
+    return make_golden(version.schema, {name: used.schema for name, used in version.bundle.items()})
 
 
 def write_golden(version: SchemaFile) -> Path:
@@ -80,19 +86,15 @@ def decode_golden(golden: Golden, reader: SchemaFile, writer: SchemaFile) -> str
 
 @lru_cache(maxsize=512)
 def _parsed(file: SchemaFile) -> Any:
-    return _fastavro(_schemas(file))
+    return _fastavro(file.schema, {name: used.schema for name, used in file.bundle.items()})
 
 
-def _schemas(file: SchemaFile) -> list[Any]:
-    """Give a schema after those that it uses."""
-    return [*(used.schema for used in file.bundle.values()), file.schema]
-
-
-def _fastavro(schemas: Sequence[Any]) -> Any:
-    """Parse schemas, each with the names of those before it, and give the last."""
+def _fastavro(schema: Any, references: Mapping[str, Any]) -> Any:
     named: dict[str, Any] = {}
     try:
-        return [fastavro.parse_schema(schema, named) for schema in schemas][-1]
+        for reference in references.values():
+            fastavro.parse_schema(reference, named)
+        return fastavro.parse_schema(schema, named)
     except (SchemaParseException, UnknownType, ValueError) as error:
         raise ContractError(f"fastavro does not take the schema: {error}") from None
 
@@ -110,9 +112,19 @@ def _without_logical_types(schema: Any) -> Any:
 
 
 # Python's dates end sooner than Avro's numbers do, and a UUID is not any text.
-_LOGICAL: Mapping[str, tuple[Any, Any]] = {
-    **dict.fromkeys(("int", "long"), (0, 1)),
-    "string": ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+_DAYS = [day.toordinal() - datetime.date(1970, 1, 1).toordinal() for day in (datetime.date.min, datetime.date.max)]
+_DAY_MILLIS = 24 * 60 * 60 * 1000
+_MILLIS = (_DAYS[0] * _DAY_MILLIS, (_DAYS[1] + 1) * _DAY_MILLIS - 1)
+_MICROS = (_DAYS[0] * _DAY_MILLIS * 1000, (_DAYS[1] + 1) * _DAY_MILLIS * 1000 - 1)
+_LOGICAL: Mapping[tuple[str, str], tuple[Any, Any]] = {
+    ("int", "date"): (_DAYS[0], _DAYS[1]),
+    ("int", "time-millis"): (0, _DAY_MILLIS - 1),
+    ("long", "time-micros"): (0, _DAY_MILLIS * 1000 - 1),
+    ("long", "timestamp-millis"): _MILLIS,
+    ("long", "timestamp-micros"): _MICROS,
+    ("long", "local-timestamp-millis"): _MILLIS,
+    ("long", "local-timestamp-micros"): _MICROS,
+    ("string", "uuid"): (str(uuid.UUID(int=0)), str(uuid.UUID(int=2**128 - 1))),
 }
 
 
@@ -124,19 +136,22 @@ class _Values:
 
     def __init__(self) -> None:
         self._inside: list[Type] = []
+        self._items = 3  # of an array that is in no other, or they would multiply
 
     def ends(self, type_: Type, limits: Mapping[str, Any]) -> tuple[Any, Any] | None:
         limits = {**type_.attributes, **limits}
-        if type_.kind in _LOGICAL and f"{type_.kind}-{type_.attributes.get('logicalType')}" in LOGICAL_READERS:
-            return _LOGICAL[type_.kind]
+        if logical := _LOGICAL.get((type_.kind, str(type_.attributes.get("logicalType")))):
+            return logical
         match type_.kind:
             case "union":
                 return self._union(type_, limits)
             case "record":
                 return self._record(type_)
             case "array":
+                depth, self._items = self._items, 1
                 ends = self.ends(type_.parts[0], {})
-                least, most = _sizes("array", limits, 1)
+                self._items = depth
+                least, most = _sizes("array", limits, depth)
                 return ([ends[0]] * least, [ends[1]] * most) if ends else ([], [])
             case "map":
                 ends = self.ends(type_.parts[0], {})
@@ -145,7 +160,10 @@ class _Values:
                 return self._plain(type_, limits)
 
     def _union(self, type_: Type, limits: Mapping[str, Any]) -> tuple[Any, Any] | None:
-        found = [ends for branch in type_.parts if (ends := self.ends(branch, limits)) is not None]
+        found = []
+        for branch in type_.parts:
+            ends = self.ends(branch, limits)
+            found += [] if ends is None else [ends]
         return (found[0][0], found[-1][1]) if found else None
 
     def _record(self, type_: Type) -> tuple[Any, Any] | None:

@@ -19,9 +19,9 @@ from contract.binary import decode, encode
 from contract.codec import RecordDeserializer, RecordSerializer
 from contract.codegen import generate, module_path
 from contract.errors import ContractError, Refused
-from contract.golden import golden_of
+from contract.golden import make_golden
 from contract.records import Record, build
-from contract.subjects import SchemaFile, Subject, load_contract
+from contract.subjects import Subject, load_contract
 from tests.unit.conftest import CountingRegistry
 
 PROJECT = Path(__file__).parents[3]
@@ -203,7 +203,7 @@ class TestRich:
     def test_its_golden_bytes_are_read(self, module: ModuleType) -> None:
         """The ends of every limit are within what the types take."""
         record: type[Record] = module.Parcel
-        golden = golden_of(SchemaFile(Path("parcel.avsc"), None, record.SCHEMA))
+        golden = make_golden(json.loads(record.SCHEMA))
         assert len(golden) == 2
         for one in golden:
             value = decode(one.avro, record, record.SCHEMA)
