@@ -123,7 +123,7 @@ def latency(bench: Bench) -> None:
     for peers in bench.turns((both, both[::-1]) * 2):
         _add_latencies(bench, "100", _latencies(bench, peers, 500, 200, 100))
     half = int(min(bench.median(f"latency-most/{peer}") or 0 for peer in both) / 2)
-    # In a second or two a hitch of the broker's comes or does not: the 99th percentile is one of two, so many are taken.
+    # In a few seconds a hitch of the broker's comes or does not: the 99th percentile is one of two, so many are taken.
     for peer in bench.turns(both * 4):
         _add_latencies(bench, "half", _latencies(bench, [peer], 3 * half, 2 * half, half))
 

@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 from consumers.batches import Batch
 from consumers.letters import DeadLetters
 from consumers.reading import BatchReader, Work
-from consumers.source import POLL_SECONDS, LostOffset, Resume, Source
+from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Resume, Source
 from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer
@@ -153,7 +153,8 @@ class _Loop(Generic[R]):
     def turn(self) -> None:
         """Take what has come; do the work in hand, if it is time; commit what is done."""
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
-        for source, seconds in ((self._source, POLL_SECONDS), (self._consumer.replays, 0.0)):
+        longest = COMMIT_SECONDS if self._source.handled else POLL_SECONDS
+        for source, seconds in ((self._source, longest), (self._consumer.replays, 0.0)):
             messages = source.receive(seconds)
             if messages:
                 work = self._consumer.reader.take(source, messages)
@@ -250,8 +251,10 @@ class _Loop(Generic[R]):
     def _on_revoke(self, source: Source, partitions: list[TopicPartition]) -> None:
         """Finish the work in hand within a limit, else drop it uncommitted."""
         _tell(source, "gives back", partitions)
-        deadline = time.monotonic() + REVOKE_SECONDS
-        while partitions and self.works and time.monotonic() < deadline:
+        deadline, gone = time.monotonic() + REVOKE_SECONDS, set(_numbers(partitions))
+        while time.monotonic() < deadline and any(
+            work.source is source and gone & {one.partition() for one in work.messages} for work in self.works
+        ):
             self._work()
             if self.works:
                 time.sleep(POLL_SECONDS)

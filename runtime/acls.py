@@ -101,7 +101,7 @@ def require(permissions: Collection[Permission], admin: AdminClient, settings: S
     if lacking:
         raise Forbidden(
             f"{principal(settings)} lacks {', '.join(map(str, lacking))}; to grant that: python scripts/apply_acls.py "
-            f"(it grants what {settings.schemas_dir / 'access.yaml'} says)"
+            f"(it grants what {settings.schemas_dir / 'access.yaml'} says; add it there if it is missing)"
         )
 
 

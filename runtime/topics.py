@@ -32,7 +32,7 @@ class Topic:
     name: str
     id: str
     cluster_id: str
-    partitions: int = 1
+    partitions: int
 
 
 @dataclass(frozen=True)

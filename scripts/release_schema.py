@@ -47,10 +47,14 @@ def run(flags: Namespace, settings: Settings) -> int:
         pinned = {contract.subjects[one.subject].current.path.name: one.schema.number for one in version.references}
         written.append(references_path(version.path))
         written[-1].write_text(json.dumps(pinned) + "\n", "utf-8")
+    else:
+        references_path(version.path).unlink(missing_ok=True)  # of a try that failed
     if types:
         module_path(subject).write_text(types, "utf-8")
-    # The last one, for it makes the version: what keeps it from being written leaves the rest to be written anew.
-    version.path.write_bytes(subject.current.path.read_bytes())
+    # The last one, and whole or not at all, for it makes the version: the rest would be written anew.
+    new = version.path.with_suffix(".new")
+    new.write_bytes(subject.current.path.read_bytes())
+    new.replace(version.path)
     record_files(contract.directory, written)
     print(f"released version {version.number}: {', '.join([*(path.name for path in written), said])}")
     print("next: commit them, deploy readers, then run: python scripts/register_schema.py")

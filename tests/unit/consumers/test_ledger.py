@@ -17,7 +17,7 @@ from contract.order import OrderV1, OrderV2
 from runtime.topics import Topic
 from tests.batches import batch_of
 
-TOPIC = Topic("pizza-order", "topic-1", "cluster-1")
+TOPIC = Topic("pizza-order", "topic-1", "cluster-1", 1)
 
 
 def line(order: OrderV2) -> str:
@@ -343,9 +343,9 @@ class TestOwnership:
     @pytest.mark.parametrize(
         ("topic", "what"),
         [
-            (Topic("pizza-order", "topic-1", "cluster-2"), "cluster cluster-2"),
-            (Topic("pizza-order", "topic-2", "cluster-1"), "topic-2"),
-            (Topic("payment", "topic-1", "cluster-1"), "payment"),
+            (Topic("pizza-order", "topic-1", "cluster-2", 1), "cluster cluster-2"),
+            (Topic("pizza-order", "topic-2", "cluster-1", 1), "topic-2"),
+            (Topic("payment", "topic-1", "cluster-1", 1), "payment"),
         ],
     )
     def test_a_ledger_of_another_topic_or_cluster_is_refused(self, opener: Opener, topic: Topic, what: str) -> None:
@@ -361,7 +361,7 @@ class TestOwnership:
         """So that the same process may open it rightly."""
         opener()
         with pytest.raises(LedgerError):
-            opener(Topic("payment", "", ""))
+            opener(Topic("payment", "", "", 1))
         assert opener().resume([0]) == {}
 
     def test_a_newer_format_is_refused(self, opener: Opener, directory: Path) -> None:

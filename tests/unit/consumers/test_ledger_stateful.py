@@ -21,7 +21,7 @@ from contract.order import OrderV2
 from runtime.topics import Topic
 from tests.batches import batch_of
 
-TOPIC = Topic("pizza-order", "topic-1", "cluster-1")
+TOPIC = Topic("pizza-order", "topic-1", "cluster-1", 1)
 PARTITIONS = 2
 PLACES = st.integers(0, PARTITIONS - 1)
 # Few, so that they meet: an empty identity, and two that come again with the same and with another content.

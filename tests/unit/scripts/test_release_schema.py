@@ -1,4 +1,4 @@
-"""Releasing a schema: gated first, then its file, golden bytes and types, or nothing at all."""
+"""Releasing a schema: gated first, then golden bytes, types and, last, its file, whole or not at all."""
 
 import json
 import logging
