@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from report import report
 
@@ -41,6 +42,18 @@ def run(flags: Namespace, settings: Settings) -> int:
         return FAILED
     version = _next_version(contract, subject)
     types, said = _types(replace(subject, released=(*subject.released, version)))
+    try:
+        written = _write(contract, subject, version, types)
+    except OSError as error:
+        what = f"{error.filename or version.path} cannot be written: {error.strerror}"
+        raise ContractError(f"{what}; mend that, and run this again") from None
+    print(f"released version {version.number}: {', '.join([*(path.name for path in written), said])}")
+    print("next: commit them, deploy readers, then run: python scripts/register_schema.py")
+    return OK
+
+
+def _write(contract: Contract, subject: Subject, version: SchemaFile, types: str) -> list[Path]:
+    """Write all that belongs to a version, and give its files."""
     version.path.parent.mkdir(exist_ok=True)
     written = [version.path, write_golden(version)]
     if version.references:
@@ -56,9 +69,7 @@ def run(flags: Namespace, settings: Settings) -> int:
     new.write_bytes(subject.current.path.read_bytes())
     new.replace(version.path)
     record_files(contract.directory, written)
-    print(f"released version {version.number}: {', '.join([*(path.name for path in written), said])}")
-    print("next: commit them, deploy readers, then run: python scripts/register_schema.py")
-    return OK
+    return written
 
 
 def _next_version(contract: Contract, subject: Subject) -> SchemaFile:

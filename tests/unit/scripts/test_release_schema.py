@@ -119,17 +119,23 @@ def test_a_schema_that_has_no_python_type_is_refused_and_nothing_written(
     assert content(schemas, generated) == before
 
 
-def test_what_stops_half_way_is_done_again(schemas: Path, generated: Path) -> None:
-    """There is no version before all that belongs to it is there."""
+@pytest.mark.parametrize("blocked", ["order.py", "order.v3.new"])
+def test_what_stops_half_way_is_done_again(
+    schemas: Path, generated: Path, blocked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no version before all that belongs to it is there, and nothing stays of a try that failed."""
     edit(schemas, add_note)
-    module = generated / "order.py"
-    module.unlink()
-    module.mkdir()
-    with pytest.raises(IsADirectoryError):
-        release(schemas)
+    path = (generated if blocked == "order.py" else schemas / "released") / blocked
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    assert release(schemas) == 2
+    assert f"{path} cannot be written: Is a directory; mend that" in capsys.readouterr().err
     assert not (schemas / "released/order.v3.avsc").exists()
-    module.rmdir()
+    path.rmdir()
+    stale = schemas / "released/order.v3.references.json"
+    stale.write_text('{"menu.avsc": 1}\n', "utf-8")
     assert release(schemas) == 0
+    assert not stale.exists()
     assert check(load_contract(schemas)) == ()
 
 
