@@ -10,6 +10,7 @@ import msgspec
 from confluent_kafka import Message
 
 from consumers.letters import origin_of_replay
+from consumers.source import Source
 from contract.records import R
 
 
@@ -22,36 +23,16 @@ class Received(msgspec.Struct, Generic[R], frozen=True, gc=False):
     timestamp: int
 
 
-class Batch(msgspec.Struct, Generic[R], frozen=True):
-    """What one poll gave: the records, and the messages that they came in.
+class Fetched(msgspec.Struct, frozen=True):
+    """What one poll gave of one topic."""
 
-    Places and offsets are put together when asked for: a handler that wants only values pays for no more, and a lone
-    record does not wait for them. Replayed records come in batches of their own.
-    """
-
-    values: Sequence[R]
-    messages: Sequence[Message]
-    """Those of the values, in their order."""
+    source: Source
     fetched: Sequence[Message]
-    """Those that are done with once the values are handled: what could not be read is among them."""
-    partitions: int
-    """How many partitions may have been fetched from."""
-    is_replays: bool = False
 
     @property
-    def records(self) -> list[Received[R]]:
-        """The records with their places."""
-        return list(map(Received, self.values, *self.places))
-
-    @property
-    def places(self) -> Sequence[Iterable[int]]:
-        """The partitions, the offsets and the timestamps that count for the messages, one behind the other."""
-        messages = self.messages
-        if self.is_replays:
-            return list(zip(*map(origin_of_replay, messages), strict=True))
-        # By the messages' own functions, in a third of the time that one of ours for each takes.
-        numbers: list[Callable[[Message], Any]] = [Message.partition, Message.offset]
-        return [*(map(number, messages) for number in numbers), map(itemgetter(1), map(Message.timestamp, messages))]
+    def is_replays(self) -> bool:
+        """Whether these were dead letters, sent once more; their places are elsewhere."""
+        return self.source.is_replays
 
     @property
     def next_offsets(self) -> dict[int, int]:
@@ -68,6 +49,33 @@ class Batch(msgspec.Struct, Generic[R], frozen=True):
             partition = message.partition() or 0
             if partition not in ends:
                 ends[partition] = (message.offset() or 0) + 1
-                if len(ends) == self.partitions:
+                if len(ends) == len(self.source.ever_owned):
                     break
         return ends
+
+
+class Batch(Fetched, Generic[R], frozen=True):
+    """The records in what one poll gave, and the messages that they came in.
+
+    Places and offsets are put together when asked for: a handler that wants only values pays for no more, and a lone
+    record does not wait for them. Replayed records come in batches of their own.
+    """
+
+    values: Sequence[R]
+    messages: Sequence[Message]
+    """Those of the values, in their order; what could not be read is only among the fetched."""
+
+    @property
+    def records(self) -> list[Received[R]]:
+        """The records with their places."""
+        return list(map(Received, self.values, *self.places))
+
+    @property
+    def places(self) -> Sequence[Iterable[int]]:
+        """The partitions, the offsets and the timestamps that count for the messages, one behind the other."""
+        messages = self.messages
+        if self.is_replays:
+            return list(zip(*map(origin_of_replay, messages), strict=True))
+        # By the messages' own functions, in a third of the time that one of ours for each takes.
+        numbers: list[Callable[[Message], Any]] = [Message.partition, Message.offset]
+        return [*(map(number, messages) for number in numbers), map(itemgetter(1), map(Message.timestamp, messages))]

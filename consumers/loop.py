@@ -17,11 +17,11 @@ from functools import partial
 from threading import Event
 from typing import Generic
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
-from consumers.batches import Batch
+from consumers.batches import Batch, Fetched
 from consumers.letters import DeadLetters
-from consumers.reading import BatchReader, Work
+from consumers.reading import BatchReader
 from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Resume, Source
 from contract import lookups
 from contract.access import to_consume
@@ -133,8 +133,8 @@ def consume_messages(
 
 class _Loop(Generic[R]):
     def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object]) -> None:
-        self.works: deque[Work[R]] = deque()
-        """The work in hand."""
+        self.works: deque[Batch[R] | Fetched] = deque()
+        """The work in hand; what is not a batch yet is read when its turn comes."""
         self._consumer = consumer
         self._metrics = consumer.metrics
         self._source = consumer.source
@@ -155,13 +155,13 @@ class _Loop(Generic[R]):
         # With work in hand the partitions are paused: then this serves the group, and seldom gives a message.
         longest = COMMIT_SECONDS if self._source.handled else POLL_SECONDS
         for source, seconds in ((self._source, longest), (self._consumer.replays, 0.0)):
-            messages = source.receive(seconds)
+            messages: Sequence[Message] = source.receive(seconds)
             if messages:
-                work = self._consumer.reader.take(source, messages)
-                messages = work.messages
+                taken = self._consumer.reader.take(source, messages)
+                messages = taken.fetched
                 if messages:
-                    self.works.append(work)
-            if self.works and time.monotonic() >= self._retry_at:
+                    self.works.append(taken)
+            if self.works and (not self._failures or time.monotonic() >= self._retry_at):
                 self._work()
             source.commit()
             self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
@@ -169,7 +169,7 @@ class _Loop(Generic[R]):
     def _work(self) -> None:
         try:
             while self.works:
-                self._finish(self.works[0])
+                self._finish()
                 self.works.popleft()
         except (Unavailable, NotRegistered) as error:
             self._back_off(error)
@@ -178,21 +178,23 @@ class _Loop(Generic[R]):
         else:
             self._go_on()
 
-    def _finish(self, work: Work[R]) -> None:
-        batch = work.batch = work.batch or self._consumer.reader.read(work)
+    def _finish(self) -> None:
+        work = self.works[0]
+        batch = work if isinstance(work, Batch) else self._consumer.reader.read(work)
+        self.works[0] = batch
+        if len(batch.fetched) < len(work.fetched):
+            self.works.insert(1, Fetched(work.source, work.fetched[len(batch.fetched) :]))
         while True:
             started = time.perf_counter()
             try:
                 self._handle(batch)
                 break
             except Rejected as rejected:
-                batch = work.batch = self._consumer.reader.refuse(batch, rejected)
+                batch = self.works[0] = self._consumer.reader.refuse(batch, rejected)
         seconds = time.perf_counter() - started
         ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
         self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
-        work.source.handled |= batch.ends()
-        if work.failure is not None:
-            raise work.failure
+        batch.source.handled |= batch.ends()
 
     def _back_off(self, error: Exception) -> None:
         """Pause, and try again later, ever later; say so at growing intervals."""
@@ -253,7 +255,7 @@ class _Loop(Generic[R]):
         _tell(source, "gives back", partitions)
         deadline, gone = time.monotonic() + REVOKE_SECONDS, set(_numbers(partitions))
         while time.monotonic() < deadline and any(
-            work.source is source and gone & {one.partition() for one in work.messages} for work in self.works
+            work.source is source and gone & {one.partition() for one in work.fetched} for work in self.works
         ):
             self._work()
             if self.works:
@@ -269,11 +271,11 @@ class _Loop(Generic[R]):
         """Forget what is in hand of partitions that are no longer ours."""
         gone = set(_numbers(partitions))
         source.handled = {partition: offset for partition, offset in source.handled.items() if partition not in gone}
-        for work in self.works:
-            left = [one for one in work.messages if one.partition() not in gone]
-            if work.source is source and len(left) < len(work.messages):
-                work.messages, work.batch = left, None  # decoded anew: a letter may come twice, which is harmless
-        self.works = deque(work for work in self.works if work.messages)
+        for index, work in enumerate(self.works):
+            left = [one for one in work.fetched if one.partition() not in gone]
+            if work.source is source and len(left) < len(work.fetched):
+                self.works[index] = Fetched(source, left)  # read anew: a letter may come twice, which is harmless
+        self.works = deque(work for work in self.works if work.fetched)
         source.client.incremental_unassign(list(partitions))
         if not self.works:
             self._go_on()

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import Generic
 
-import msgspec
 from confluent_kafka import Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from consumers.batches import Batch
+from consumers.batches import Batch, Fetched
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import Source
 from contract.codec import RecordDeserializer
@@ -20,17 +19,6 @@ from contract.subjects import Subject
 from runtime.metrics import ConsumerMetrics
 
 log = logging.getLogger(__name__)
-
-
-class Work(msgspec.Struct, Generic[R], eq=False):
-    """What one poll gave of one topic, until it has been handled."""
-
-    source: Source
-    messages: list[Message]
-    batch: Batch[R] | None = None
-    """The messages decoded: at once where all of them are plainly valid, else when it is their turn to be handled."""
-    failure: UserError | None = None
-    """What ends the consumer when this, which came before it, has been handled."""
 
 
 class BatchReader(Generic[R]):
@@ -54,47 +42,49 @@ class BatchReader(Generic[R]):
         self._subject = subject.name
         self._context = SerializationContext(subject.topic, MessageField.VALUE)
 
-    def take(self, source: Source, messages: list[Message]) -> Work[R]:
-        """Make work of what a poll gave, decoded if all of it is plainly valid, and without the errors in it.
+    def take(self, source: Source, messages: Sequence[Message]) -> Batch[R] | Fetched:
+        """Decode what a poll gave if all of it is plainly valid, else give it without the errors in it, to be read.
 
         Raises what Source.is_message raises.
         """
-        plain = self._plainly(messages)
+        # A lone message comes after a pause, to cold code, where to make a map takes microseconds.
+        data = [messages[0].value()] if len(messages) == 1 else list(map(Message.value, messages))
+        plain = self._deserializer.plainly(data, self._subject)
         if all(plain) and not source.is_replays:
             self._in_row = 0  # though what came before may still wait to be read: then a row may seem longer or shorter
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
-            return Work(source, messages, Batch(values, messages, messages, len(source.ever_owned)))
+            return Batch(source, messages, values, messages)
         # An error has its sentence for a value, which is no valid record: where all are, there is none to look for.
-        return Work(source, list(filter(source.is_message, messages)))
+        return Fetched(source, list(filter(source.is_message, messages)))
 
-    def read(self, work: Work[R]) -> Batch[R]:
+    def read(self, taken: Fetched) -> Batch[R]:
         """Decode messages, and return once those that cannot be read are safe in the dead letters.
 
-        Raises Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError
-        when everything seems unreadable.
+        Gives only what comes before a long row of such, to be handled first; the rest is for another call. Raises
+        Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError when
+        everything seems unreadable.
         """
-        fetched, work.failure = work.messages, None
+        source, fetched = taken.source, taken.fetched
         read: list[tuple[R, Message]] = []
         letters: list[tuple[Message, Unreadable]] = []
         in_row = self._in_row
-        for index, (message, known) in enumerate(zip(fetched, self._plainly(fetched), strict=True)):
+        plain = self._deserializer.plainly([message.value() for message in fetched], self._subject)
+        for index, (message, known) in enumerate(zip(fetched, plain, strict=True)):
             try:
-                read.append((self._read_one(work.source, message, known), message))
+                read.append((self._read_one(source, message, known), message))
                 in_row = 0
             except Unreadable as unreadable:
                 letters.append((message, unreadable))
-                in_row += not work.source.is_replays  # what is replayed was bad before, whatever the servers are
+                in_row += not source.is_replays  # what is replayed was bad before, whatever the servers are
                 if in_row >= self._most_in_row:
-                    work.failure = _too_many(in_row, message, unreadable)
                     if not read:
-                        raise work.failure from None
-                    # What is good before the row is handled first.
-                    fetched = work.messages[: index + 1 - in_row]
+                        raise _too_many(in_row, message, unreadable) from None
+                    fetched = fetched[: index + 1 - in_row]
                     letters, in_row = letters[:-in_row], 0
                     break
         self._send(letters)
         self._in_row = in_row
-        return _without_letters(fetched, read, len(work.source.ever_owned), is_replays=work.source.is_replays)
+        return _without_letters(source, fetched, read)
 
     def refuse(self, batch: Batch[R], rejected: Rejected) -> Batch[R]:
         """Send what the handler refuses to the dead letters and give the batch without it."""
@@ -110,10 +100,7 @@ class BatchReader(Generic[R]):
         if not letters:
             raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
         self._send(letters)
-        return _without_letters(batch.fetched, kept, batch.partitions, is_replays=batch.is_replays)
-
-    def _plainly(self, messages: Sequence[Message]) -> list[R | None]:
-        return self._deserializer.plainly(list(map(Message.value, messages)), self._subject)
+        return _without_letters(batch.source, batch.fetched, kept)
 
     def _read_one(self, source: Source, message: Message, known: R | None) -> R:
         if source.is_replays:
@@ -135,11 +122,8 @@ class BatchReader(Generic[R]):
             log.warning(sentence, *place.values(), self._metrics.group, _without_values(why), extra=place | told)
 
 
-def _without_letters(
-    fetched: Sequence[Message], read: Sequence[tuple[R, Message]], partitions: int, *, is_replays: bool
-) -> Batch[R]:
-    values, messages = [value for value, _ in read], [message for _, message in read]
-    return Batch(values, messages, fetched, partitions, is_replays)
+def _without_letters(source: Source, fetched: Sequence[Message], read: Sequence[tuple[R, Message]]) -> Batch[R]:
+    return Batch(source, fetched, [value for value, _ in read], [message for _, message in read])
 
 
 def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:

@@ -54,7 +54,13 @@ class RecordSerializer(Serializer, Generic[R]):
 
         Raises Refused for a record that breaks its contract, NotRegistered when the subject lacks this version.
         """
-        return None if value is None else self._serialize(value, self.frame(subject_of(ctx)))
+        return None if value is None else self.serialize(value, subject_of(ctx))
+
+    def serialize(self, record: R, subject: str) -> bytes:
+        """Give the framed bytes of a record; raises as a call does."""
+        if type(record) is not self.record:
+            raise Refused(f"a {type(record).__name__} is no {self.record.__name__}")
+        return encode(record, self.frame(subject))
 
     def serialize_all(self, records: Sequence[R], subject: str) -> list[bytes]:
         """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
@@ -65,7 +71,7 @@ class RecordSerializer(Serializer, Generic[R]):
             values = []
         if all(values) and len(values) == len(records):
             return values  # type: ignore[return-value]  # asked in the line above
-        return [self._serialize(record, frame) for record in records]
+        return [self.serialize(record, subject) for record in records]
 
     def frame(self, subject: str) -> bytes:
         """Give the five bytes before every record of this version in a subject."""
@@ -74,11 +80,6 @@ class RecordSerializer(Serializer, Generic[R]):
             known = lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
             frame = self._frames[subject] = _FRAME.pack(_MAGIC, known.id)
         return frame
-
-    def _serialize(self, value: R, frame: bytes) -> bytes:
-        if type(value) is not self.record:
-            raise Refused(f"a {type(value).__name__} is no {self.record.__name__}")
-        return encode(value, frame)
 
 
 class RecordDeserializer(Deserializer, Generic[R]):
@@ -122,6 +123,8 @@ class RecordDeserializer(Deserializer, Generic[R]):
         Does not look at headers: bytes that begin with a known frame and are valid to the last one are what they say.
         """
         writers = self._writers[subject]
+        if len(values) == 1:  # it has come after a pause, to cold code: each step that follows would take microseconds
+            return [_read_fast(writers, values[0])]
         try:
             # What lies between the least and the greatest begins as both do: one comparison instead of a slice each.
             frame = min(values)[:5]  # type: ignore[type-var,index]
@@ -170,9 +173,11 @@ class RecordDeserializer(Deserializer, Generic[R]):
 
 def encode(value: R, frame: bytes = b"") -> bytes:
     """Give a frame and behind it the Avro binary of a record; raises Refused when it breaks its contract."""
-    with suppress(*NOT_PLAIN):
+    try:  # not by suppress, which a lone record would wait for
         if (framed := value.encode_fast(frame)) is not None:
             return framed
+    except NOT_PLAIN:
+        pass
     from contract import binary  # noqa: PLC0415 - few records need it, and one alone would wait for its import
 
     return frame + binary.encode(value)

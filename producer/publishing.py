@@ -138,6 +138,11 @@ class RecordProducer(Generic[R]):
         return waiting
 
     def _messages(self, records: Sequence[R]) -> list[dict[str, Any]]:
+        if len(records) == 1:  # it comes after a pause, to cold code: there, each step that follows takes microseconds
+            message: dict[str, Any] = {"value": self._serializer.serialize(records[0], self._subject)}
+            if self._key is not None:
+                message["key"] = str(self._key(records[0]))
+            return [message]
         values = self._serializer.serialize_all(records, self._subject)
         if self._key is None:
             return [{"value": value} for value in values]
@@ -147,7 +152,10 @@ class RecordProducer(Generic[R]):
     def _flush(self, stop: Event | None) -> None:
         """Wait until every queued record is acknowledged or failed, which librdkafka does in `delivery_timeout`."""
         deadline = time.monotonic() + self._timeout + 5
-        while self._serve(self._producer.flush, 0.2):
+        # To flush wakes every broker's thread up, but a producer for bulk is not told of what is acknowledged.
+        wait = self._producer.flush if self._bulk else self._producer.poll
+        while len(self._producer):
+            self._serve(wait, 0.2)
             if _is_set(stop):
                 self._producer.purge()
             if time.monotonic() > deadline:
@@ -155,14 +163,13 @@ class RecordProducer(Generic[R]):
                     f"librdkafka did not report on {len(self._producer)} records of {self.topic} in time"
                 )
 
-    def _serve(self, call: Callable[[float], int], seconds: float) -> int:
+    def _serve(self, call: Callable[[float], object], seconds: float) -> None:
         """Let the client report; one that can do no more, as without permission, reports that on each record, too."""
         try:
-            return call(seconds)
+            call(seconds)
         except (KafkaException, SystemError) as error:
             if kafka_error(error) is None:
                 raise
-            return len(self._producer)
 
 
 def print_delivery(delivery: Delivery) -> None:

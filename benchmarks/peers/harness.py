@@ -14,7 +14,7 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -134,11 +134,12 @@ class Latencies:
         self._all: list[int] = []
         self._first = 0
 
-    def add(self, identities: Sequence[str | bytes]) -> bool:
+    def add(self, identities: Iterable[str | bytes]) -> bool:
         """Note the orders that have come; True when all have."""
-        now = time.monotonic_ns()
-        self._first = self._first or int(identities[0])
-        self._all += [now - int(identity) for identity in identities]
+        now = time.monotonic_ns()  # before they are looked at, which is no part of their way
+        sent = [int(identity) for identity in identities]
+        self._first = self._first or sent[0]
+        self._all += [now - one for one in sent]
         if len(self._all) < self._skipped + self._wanted:
             return False
         kept = sorted(self._all[self._skipped :])

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -65,6 +66,9 @@ def latency_send(job: Job) -> None:
 
     def chunks() -> Iterator[list[AnyOrder]]:
         for due in paced(job):
+            if due == 1:
+                yield [Order("margherita", 17, stamp())]
+                continue
             for first in range(0, due, AT_HAND):
                 yield [Order("margherita", 17, stamp()) for _ in range(min(AT_HAND, due - first))]
 
@@ -75,8 +79,8 @@ def latency_send(job: Job) -> None:
 
 def latency_receive(job: Job) -> None:
     """Read with the loop that every consumer runs."""
-    latencies = Latencies(job)
-    _consume(job, OrderV2, "manager", lambda batch: latencies.add([order.order_id for order in batch.values]))
+    latencies, identity = Latencies(job), attrgetter("order_id")
+    _consume(job, OrderV2, "manager", lambda batch: latencies.add(map(identity, batch.values)))
 
 
 def _consume(job: Job, version: type[Any], group: str, handle: Callable[[Batch[Any]], bool]) -> None:

@@ -10,14 +10,15 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from consumers.batches import Batch
-from consumers.reading import BatchReader, Work
+from consumers.batches import Batch, Fetched
+from consumers.reading import BatchReader
 from contract.codec import RecordDeserializer, RecordSerializer
 from contract.errors import Reason, Rejected, Unavailable, Unreadable, UserError
 from contract.order import OrderV1, OrderV2
 from contract.subjects import Subject
 from runtime.metrics import ConsumerMetrics
 from runtime.settings import Settings
+from tests.batches import Topic
 
 MOST_IN_ROW = 3
 BAD = b"\x01"
@@ -39,18 +40,6 @@ class Letters:
 
 
 @dataclass
-class Topic:
-    """What a reader needs to know of the topic that its messages are of."""
-
-    is_replays: bool = False
-    ever_owned: Sequence[int] = (0, 1)
-
-    def is_message(self, message: Message) -> bool:
-        """Tell it from an error."""
-        return message.error() is None
-
-
-@dataclass
 class Reading:
     """A reader of orders, its letters, and good messages for it."""
 
@@ -58,22 +47,21 @@ class Reading:
     letters: Letters
     good: bytes
 
-    def work(self, *values: bytes, start: int = 0, replays: bool = False, headers: Any = None) -> Work[OrderV1]:
-        """Make a work of messages, one behind the other in partition 0."""
+    def fetch(self, *values: bytes, start: int = 0, replays: bool = False, headers: Any = None) -> Fetched:
+        """Make messages, one behind the other in partition 0."""
         messages = [
             Message(topic="pizza-order", partition=0, offset=offset, value=value, timestamp=(1, 0), headers=headers)
             for offset, value in enumerate(values, start)
         ]
-        return Work(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
+        return Fetched(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
 
-    def take(self, messages: list[Message], *, replays: bool = False) -> Work[OrderV1]:
+    def take(self, messages: Sequence[Message], *, replays: bool = False) -> Batch[OrderV1] | Fetched:
         """Take what a poll of the topic gave."""
-        return self.reader.take(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
+        return self.reader.take(Topic(replays), list(messages))  # type: ignore[arg-type]  # a source without a connection
 
-    def read(self, work: Work[OrderV1]) -> Batch[OrderV1]:
+    def read(self, fetched: Fetched) -> Batch[OrderV1]:
         """Read, as the loop does."""
-        work.batch = self.reader.read(work)
-        return work.batch
+        return self.reader.read(fetched)
 
 
 @pytest.fixture
@@ -92,19 +80,20 @@ def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
 
 def test_what_is_plainly_valid_is_decoded_at_once(reading: Reading) -> None:
     """Once its writer is known, there is nothing left to read."""
-    messages = reading.work(reading.good, reading.good).messages
+    messages = reading.fetch(reading.good, reading.good).fetched
     first = reading.take(messages)
-    assert first.batch is None
+    assert not isinstance(first, Batch)
     assert reading.read(first).next_offsets == {0: 2}
-    again = reading.take(messages).batch
-    assert again is not None
-    assert (again.values, again.next_offsets) == ([OrderV1("napoli", 3)] * 2, {0: 2})
-    assert reading.take(messages, replays=True).batch is None  # they have been elsewhere first
+    for some in (messages, messages[:1]):
+        again = reading.take(some)
+        assert isinstance(again, Batch)
+        assert (again.values, again.next_offsets) == ([OrderV1("napoli", 3)] * len(some), {0: len(some)})
+    assert not isinstance(reading.take(messages, replays=True), Batch)  # they have been elsewhere first
 
 
 def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading) -> None:
     """Wherever they are: librdkafka gives them as messages whose value is a sentence, at an offset of their own."""
-    messages = reading.work(reading.good, BAD, reading.good).messages
+    messages = reading.fetch(reading.good, BAD, reading.good).fetched
     reading.read(reading.take(messages))
     error = Message(
         topic="pizza-order",
@@ -117,59 +106,57 @@ def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading)
         batch = reading.read(reading.take(mixed))
         assert (batch.values, batch.next_offsets) == ([OrderV1("napoli", 3)] * 2, {0: 3})
     assert [message.offset() for message, _ in reading.letters.written] == [1] * 4
-    assert reading.take([error, error]).messages == []
+    assert reading.take([error, error]).fetched == reading.take([error]).fetched == []
 
 
 def test_what_is_good_before_a_row_is_handled_first(reading: Reading) -> None:
     """The offsets go up to the row, which stays unread; the failure is for when the good ones are handled."""
-    work = reading.work(BAD, reading.good, BAD, BAD, BAD, reading.good)
-    batch = reading.read(work)
+    fetched = reading.fetch(BAD, reading.good, BAD, BAD, BAD, reading.good)
+    batch = reading.read(fetched)
     assert batch.values == [OrderV1("napoli", 3)]
     assert batch.next_offsets == {0: 2}
     assert [message.offset() for message, _ in reading.letters.written] == [0]
-    assert "3 messages in a row could not be read" in str(work.failure)
+    with pytest.raises(UserError, match="3 messages in a row could not be read"):
+        reading.read(Fetched(batch.source, fetched.fetched[len(batch.fetched) :]))
 
 
 def test_a_row_that_became_no_letters_is_forgotten(reading: Reading) -> None:
     """Its work may be dropped, when another has the partition by then: one more bad message is one."""
-    reading.read(reading.work(reading.good, BAD, BAD, BAD))
-    work = reading.work(BAD, start=10)
-    assert reading.read(work).values == []
-    assert work.failure is None
+    reading.read(reading.fetch(reading.good, BAD, BAD, BAD))
+    batch = reading.read(reading.fetch(BAD, start=10))
+    assert (batch.values, batch.next_offsets) == ([], {0: 11})
 
 
 def test_a_row_without_anything_good_ends_at_once(reading: Reading) -> None:
     """Over several polls, too; and it is in no letter."""
-    reading.read(reading.work(BAD, BAD))
+    reading.read(reading.fetch(BAD, BAD))
     with pytest.raises(UserError, match="3 messages in a row"):
-        reading.read(reading.work(BAD, start=2))
+        reading.read(reading.fetch(BAD, start=2))
     assert len(reading.letters.written) == 2
 
 
 def test_what_is_decoded_at_once_ends_a_row(reading: Reading) -> None:
     """As what is read does."""
-    reading.read(reading.work(reading.good, BAD, BAD))
-    assert reading.take(reading.work(reading.good, start=3).messages).batch is not None
-    work = reading.work(BAD, start=4)
-    assert reading.read(work).values == []
-    assert work.failure is None
+    reading.read(reading.fetch(reading.good, BAD, BAD))
+    assert isinstance(reading.take(reading.fetch(reading.good, start=3).fetched), Batch)
+    batch = reading.read(reading.fetch(BAD, start=4))
+    assert (batch.values, batch.next_offsets) == ([], {0: 5})
 
 
 def test_a_failure_is_of_one_try(reading: Reading) -> None:
     """What is read anew after its letters could not be written is judged anew."""
     reading.letters.refusals = 1
-    work = reading.work(BAD, reading.good, BAD, BAD, BAD)
+    fetched = reading.fetch(BAD, reading.good, BAD, BAD, BAD)
     with pytest.raises(Unavailable):
-        reading.read(work)
-    work.messages = work.messages[:2]  # as when a schema has been registered since
-    assert reading.read(work).next_offsets == {0: 2}
-    assert work.failure is None
+        reading.read(fetched)
+    batch = reading.read(Fetched(fetched.source, fetched.fetched[:2]))  # as when a schema has been registered since
+    assert batch.next_offsets == {0: 2}
 
 
 def test_what_is_replayed_makes_no_row(reading: Reading) -> None:
     """It was bad before, whatever the servers are; each becomes a letter again."""
     headers = [("replay.topic", b"t"), ("replay.partition", b"0"), ("replay.offset", b"7"), ("replay.timestamp", b"0")]
-    reading.read(reading.work(*[BAD] * 5, replays=True, headers=headers))
+    reading.read(reading.fetch(*[BAD] * 5, replays=True, headers=headers))
     assert len(reading.letters.written) == 5
 
 
@@ -177,11 +164,11 @@ def test_what_is_replayed_makes_no_row(reading: Reading) -> None:
 def test_a_replay_without_a_place_is_a_letter_and_disturbs_no_other(reading: Reading, offset: bytes | None) -> None:
     """Also when the handler refuses the one beside it."""
     headers = {"replay.topic": b"t", "replay.partition": b"0", "replay.offset": b"7", "replay.timestamp": b"0"}
-    work = reading.work(reading.good, replays=True, headers=list(headers.items()))
+    fetched = reading.fetch(reading.good, replays=True, headers=list(headers.items()))
     headers |= {"replay.offset": offset} if offset is not None else {}
     wrong = [pair for pair in headers.items() if offset is not None or pair[0] != "replay.offset"]
-    work.messages += reading.work(reading.good, start=1, replays=True, headers=wrong).messages
-    batch = reading.read(work)
+    other = reading.fetch(reading.good, start=1, replays=True, headers=wrong)
+    batch = reading.read(Fetched(fetched.source, [*fetched.fetched, *other.fetched]))
     assert [(one.partition, one.offset) for one in batch.records] == [(0, 7)]
     left = reading.reader.refuse(batch, Rejected({(0, 7): "no such table"}))
     assert (left.values, left.messages) == ([], [])
@@ -190,8 +177,7 @@ def test_a_replay_without_a_place_is_a_letter_and_disturbs_no_other(reading: Rea
 
 def test_refused_records_are_taken_out_one_by_one(reading: Reading) -> None:
     """Each refusal leaves the rest with its message; a refusal of what was not given is a defect."""
-    work = reading.work(*[reading.good] * 3)
-    batch = reading.read(work)
+    batch = reading.read(reading.fetch(*[reading.good] * 3))
     batch = reading.reader.refuse(batch, Rejected({(0, 1): "no"}))
     batch = reading.reader.refuse(batch, Rejected({(0, 2): "no"}))
     assert [one.offset for one in batch.records] == [0]

@@ -393,20 +393,27 @@ def test_many_at_once_are_what_one_at_a_time_are(registered: CountingRegistry) -
     """The batch forms give the same bytes and records, and leave what is not plainly valid to the careful way."""
     orders = [OrderV2("napoli", 3, "a"), OrderV2("é" * 64, 2**31 - 1), OrderV2("bufala", 9000, "x" * 64)]
     serializer, deserializer = RecordSerializer(OrderV2, registered), RecordDeserializer(OrderV2, registered)
+
+    def plainly(*values: bytes | None) -> list[OrderV2 | None]:
+        return deserializer.plainly(values, SUBJECT)
+
     values = serializer.serialize_all(orders, SUBJECT)
     assert values == [serializer(order, CONTEXT) for order in orders]
-    assert deserializer.plainly(values, SUBJECT) == [None, None, None]  # nothing is known of the id yet
+    assert plainly(*values) == [None, None, None]  # nothing is known of the id yet
     assert [deserializer(value, CONTEXT) for value in values] == orders
     spoilt = [None, b"", values[0][:-1], values[0] + b"x", b"\x01" + values[0][1:]]
-    assert deserializer.plainly([*values, *spoilt], SUBJECT) == [*orders, *[None] * 5]
-    assert deserializer.plainly(values, SUBJECT) == orders
+    assert plainly(*values, *spoilt) == [*orders, *[None] * 5]
+    assert plainly(*values) == orders
     for one in spoilt:  # alone, so that it is the only reason to look closer
-        assert deserializer.plainly([values[0], one, values[1]], SUBJECT) == [orders[0], None, orders[1]]
-        assert deserializer.plainly([one], SUBJECT) == [None]
-    assert deserializer.plainly([], SUBJECT) == []
+        assert plainly(values[0], one, values[1]) == [orders[0], None, orders[1]]
+        assert plainly(one) == [None]
+    assert plainly() == []
     older = RecordSerializer(OrderV1, registered).serialize_all([OrderV1("napoli", 3)], SUBJECT)
     assert deserializer(older[0], CONTEXT) == OrderV2("napoli", 3)
-    assert deserializer.plainly([*older, *values], SUBJECT) == [OrderV2("napoli", 3), *orders]
+    assert plainly(*older, *values) == [OrderV2("napoli", 3), *orders]
+    for order, value in zip(orders, values, strict=True):
+        assert plainly(value) == [order]
+        assert serializer.serialize_all([order], SUBJECT) == [serializer.serialize(order, SUBJECT)] == [value]
     with pytest.raises(Refused):
         serializer.serialize_all([OrderV2("", 3)], SUBJECT)
 
