@@ -23,11 +23,13 @@ class Received(msgspec.Struct, Generic[R], frozen=True, gc=False):
     timestamp: int
 
 
-class Fetched(msgspec.Struct, frozen=True):
-    """What one poll gave of one topic."""
+class Polled(msgspec.Struct, frozen=True, eq=False):
+    """Messages of one topic that one poll gave, in order, or what is left of them."""
 
     source: Source
+    """For the loop, which alone touches its client."""
     fetched: Sequence[Message]
+    """Those that are done with once what can be read of them is handled: what cannot be read is among them."""
 
     @property
     def is_replays(self) -> bool:
@@ -54,7 +56,7 @@ class Fetched(msgspec.Struct, frozen=True):
         return ends
 
 
-class Batch(Fetched, Generic[R], frozen=True):
+class Batch(Polled, Generic[R], frozen=True, eq=False):
     """The records in what one poll gave, and the messages that they came in.
 
     Places and offsets are put together when asked for: a handler that wants only values pays for no more, and a lone
@@ -63,7 +65,7 @@ class Batch(Fetched, Generic[R], frozen=True):
 
     values: Sequence[R]
     messages: Sequence[Message]
-    """Those of the values, in their order; what could not be read is only among the fetched."""
+    """Those of the values, in their order."""
 
     @property
     def records(self) -> list[Received[R]]:

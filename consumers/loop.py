@@ -19,7 +19,7 @@ from typing import Generic
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
-from consumers.batches import Batch, Fetched
+from consumers.batches import Batch, Polled
 from consumers.letters import DeadLetters
 from consumers.reading import BatchReader
 from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Resume, Source
@@ -133,7 +133,7 @@ def consume_messages(
 
 class _Loop(Generic[R]):
     def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object]) -> None:
-        self.works: deque[Batch[R] | Fetched] = deque()
+        self.works: deque[Batch[R] | Polled] = deque()
         """The work in hand; what is not a batch yet is read when its turn comes."""
         self._consumer = consumer
         self._metrics = consumer.metrics
@@ -183,7 +183,7 @@ class _Loop(Generic[R]):
         batch = work if isinstance(work, Batch) else self._consumer.reader.read(work)
         self.works[0] = batch
         if len(batch.fetched) < len(work.fetched):
-            self.works.insert(1, Fetched(work.source, work.fetched[len(batch.fetched) :]))
+            self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
         while True:
             started = time.perf_counter()
             try:
@@ -274,7 +274,7 @@ class _Loop(Generic[R]):
         for index, work in enumerate(self.works):
             left = [one for one in work.fetched if one.partition() not in gone]
             if work.source is source and len(left) < len(work.fetched):
-                self.works[index] = Fetched(source, left)  # read anew: a letter may come twice, which is harmless
+                self.works[index] = Polled(source, left)  # read anew: a letter may come twice, which is harmless
         self.works = deque(work for work in self.works if work.fetched)
         source.client.incremental_unassign(list(partitions))
         if not self.works:

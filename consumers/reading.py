@@ -9,7 +9,7 @@ from typing import Generic
 from confluent_kafka import Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from consumers.batches import Batch, Fetched
+from consumers.batches import Batch, Polled
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import Source
 from contract.codec import RecordDeserializer
@@ -42,7 +42,7 @@ class BatchReader(Generic[R]):
         self._subject = subject.name
         self._context = SerializationContext(subject.topic, MessageField.VALUE)
 
-    def take(self, source: Source, messages: Sequence[Message]) -> Batch[R] | Fetched:
+    def take(self, source: Source, messages: Sequence[Message]) -> Batch[R] | Polled:
         """Decode what a poll gave if all of it is plainly valid, else give it without the errors in it, to be read.
 
         Raises what Source.is_message raises.
@@ -55,9 +55,9 @@ class BatchReader(Generic[R]):
             values: Sequence[R] = plain  # type: ignore[assignment]  # asked two lines above
             return Batch(source, messages, values, messages)
         # An error has its sentence for a value, which is no valid record: where all are, there is none to look for.
-        return Fetched(source, list(filter(source.is_message, messages)))
+        return Polled(source, list(filter(source.is_message, messages)))
 
-    def read(self, taken: Fetched) -> Batch[R]:
+    def read(self, taken: Polled) -> Batch[R]:
         """Decode messages, and return once those that cannot be read are safe in the dead letters.
 
         Gives only what comes before a long row of such, to be handled first; the rest is for another call. Raises

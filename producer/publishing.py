@@ -23,6 +23,8 @@ from runtime.topics import Servers
 
 log = logging.getLogger(__name__)
 
+_NO_PLACES = "a producer for bulk does not say where a record is"
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -71,12 +73,25 @@ class RecordProducer(Generic[R]):
 
         Raises Refused when it breaks the contract, NotDelivered when it is not acknowledged in time.
         """
-        deliveries: list[Delivery] = []
-        failures: list[str] = []
-        self.publish_all([[record]], lambda _, reason: failures.append(reason), deliveries.append)
-        if failures:
-            raise NotDelivered(f"not delivered to {self.topic}: {failures[0]}")
-        return deliveries[0]
+        if self._bulk:
+            raise ValueError(_NO_PLACES)
+        reports: list[Delivery | str] = []
+
+        def on_report(error: KafkaError | None, message: Message) -> None:
+            reports.append(error.str() if error is not None else _place_of(message))
+
+        messages = self._messages([record])
+        if not self._producer.produce_batch(self.topic, messages, on_delivery=on_report):
+            reports.append(messages[0]["_error"].str())
+        # The report comes within a millisecond; to flush at once would wake every broker's thread up meanwhile.
+        self._serve(self._producer.poll, 0.1)
+        self._flush()
+        [report] = reports
+        delivered = isinstance(report, Delivery)
+        self._tell_metrics(self.topic)(1, delivered, not delivered)
+        if not isinstance(report, Delivery):
+            raise NotDelivered(f"not delivered to {self.topic}: {report}")
+        return report
 
     def publish_all(
         self,
@@ -92,7 +107,7 @@ class RecordProducer(Generic[R]):
         up, so memory stays bounded. Raises Refused for a record that breaks the contract.
         """
         if self._bulk and on_delivery:
-            raise ValueError("a producer for bulk does not say where a record is")
+            raise ValueError(_NO_PLACES)
         published, failed = 0, 0
         failure = ""
         tell = self._tell_metrics(self.topic)
@@ -107,7 +122,7 @@ class RecordProducer(Generic[R]):
             if error is not None:
                 fail(message.value(), error)
             elif on_delivery is not None:
-                on_delivery(Delivery(message.partition() or 0, message.offset() or 0))
+                on_delivery(_place_of(message))
 
         try:
             for chunk in chunks:
@@ -149,13 +164,11 @@ class RecordProducer(Generic[R]):
         keys = map(str, map(self._key, records))
         return [{"value": value, "key": key} for value, key in zip(values, keys, strict=True)]
 
-    def _flush(self, stop: Event | None) -> None:
+    def _flush(self, stop: Event | None = None) -> None:
         """Wait until every queued record is acknowledged or failed, which librdkafka does in `delivery_timeout`."""
         deadline = time.monotonic() + self._timeout + 5
-        # To flush wakes every broker's thread up, but a producer for bulk is not told of what is acknowledged.
-        wait = self._producer.flush if self._bulk else self._producer.poll
         while len(self._producer):
-            self._serve(wait, 0.2)
+            self._serve(self._producer.flush, 0.2)
             if _is_set(stop):
                 self._producer.purge()
             if time.monotonic() > deadline:
@@ -182,6 +195,10 @@ def new_identity() -> str:
     time_and_random = (time.time_ns() // 1_000_000 << 80) | (uuid.uuid4().int & (1 << 80) - 1)
     version = time_and_random & ~(0xF << 76) | 0x7 << 76
     return str(uuid.UUID(int=version & ~(0x3 << 62) | 0x2 << 62))
+
+
+def _place_of(message: Message) -> Delivery:
+    return Delivery(message.partition() or 0, message.offset() or 0)
 
 
 def _is_set(stop: Event | None) -> bool:

@@ -136,7 +136,7 @@ class Latencies:
 
     def add(self, identities: Iterable[str | bytes]) -> bool:
         """Note the orders that have come; True when all have."""
-        now = time.monotonic_ns()  # before they are looked at, which is no part of their way
+        now = time.monotonic_ns()  # before they are looked at
         sent = [int(identity) for identity in identities]
         self._first = self._first or sent[0]
         self._all += [now - one for one in sent]

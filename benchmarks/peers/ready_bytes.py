@@ -76,7 +76,7 @@ def latency_receive(job: Job) -> None:
     done = False
     while not done:
         message = consumer.poll(1.0)
-        done = message is not None and latencies.add([(message.value() or b"")[-36:]])
+        done = message is not None and latencies.add((one.value() or b"")[-36:] for one in [message])
     consumer.close()
 
 

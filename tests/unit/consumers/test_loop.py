@@ -1,17 +1,32 @@
-"""When the loop tries again and commits; what it does with messages is tested with a broker."""
+"""When the loop tries again and commits, and what becomes of the work in hand meanwhile.
+
+Its topics are scripts here, so that a failure and a rebalance come at a chosen moment; a broker's are in
+`tests/integration`.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 
-from consumers.loop import LONGEST_BACKOFF_SECONDS, backoff_seconds
+from consumers.batches import Batch
+from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
 from consumers.source import COMMIT_SECONDS, Source
+from contract.errors import Rejected, Unavailable, UserError
+from contract.order import OrderV1
 from contract.subjects import load_contract
 from runtime.embedded import embedded_servers
+from runtime.metrics import ConsumerMetrics
 from runtime.settings import Settings
+from tests.batches import Topic
+from tests.unit.consumers.conftest import BAD, Reading
 
 
 @pytest.mark.parametrize(
@@ -40,3 +55,130 @@ def test_what_is_handled_is_committed_at_intervals() -> None:
         while source.client.committed([TopicPartition("pizza-order", 0)], timeout=5)[0].offset != 3:
             assert time.monotonic() < began + 10
         source.close()
+
+
+@dataclass
+class Script(Topic):
+    """A topic whose polls are known beforehand: messages, or what happens instead."""
+
+    polls: Iterator[Sequence[Message] | Callable[[], object]] = field(default_factory=lambda: iter(()))
+    handled: dict[int, int] = field(default_factory=dict)
+    silence: int = 0
+    group = topic = "cook"
+    mark = ""
+    client = SimpleNamespace(incremental_unassign=lambda _: None)
+
+    def subscribe(self, _on_assign: object, _on_revoke: object, on_lost: Any) -> None:
+        """Keep what is to be called when partitions are lost."""
+        self._on_lost = on_lost
+
+    def lose(self, partition: int) -> None:
+        """Let another have a partition."""
+        self._on_lost(self, [TopicPartition("cook", partition)])
+
+    def receive(self, _seconds: float) -> Sequence[Message]:
+        """Give the next poll, and for some seconds nothing behind the last."""
+        time.sleep(0.001)
+        self.silence += 1
+        assert self.silence < 5_000, "what the loop is to end with does not come"
+        given = next(self.polls, ())
+        return given if isinstance(given, Sequence) else given() or ()  # type: ignore[return-value]
+
+    def pause(self) -> None:
+        """Whatever is paused, the script goes on."""
+
+    commit = resume = close = check_mark = pause
+
+
+@dataclass
+class Running:
+    """The loop on scripts; its handler fails as often and refuses what it is told to."""
+
+    reading: Reading
+    failures: int = 0
+    refused: tuple[int, int] = (0, -1)
+    handled: list[tuple[int, int]] = field(default_factory=list)
+
+    def run(self, *polls: Sequence[Message] | Callable[[], object], until: tuple[int, int] | None = None) -> Script:
+        """Give the topic as the loop has left it once the record at `until`, its partition and offset, is handled."""
+        self.topic, replays, stop = Script(polls=iter(polls)), Script(is_replays=True), Event()
+        metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
+        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, metrics]
+
+        def handle(batch: Batch[OrderV1]) -> None:
+            places = [(one.partition, one.offset) for one in batch.records]
+            if self.refused in places:
+                raise Rejected({self.refused: "it is not on the menu"})
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable("the kitchen is closed")
+            self.handled += places
+            if until in self.handled:
+                stop.set()
+
+        consume_messages(RecordConsumer("cook", *members), handle, stop, status=False)
+        return self.topic
+
+    def messages(self, *values: bytes, partition: int = 0, start: int = 0) -> list[Message]:
+        """Make messages, one behind the other in a partition."""
+        return [
+            Message(topic="cook", partition=partition, offset=offset, value=value, timestamp=(1, 0))
+            for offset, value in enumerate(values, start)
+        ]
+
+
+@pytest.fixture
+def running(reading: Reading) -> Running:
+    """A loop that has not begun."""
+    return Running(reading)
+
+
+@pytest.mark.parametrize("refused", [0, 2])
+def test_what_is_read_is_tried_again_and_its_letters_are_not_written_again(running: Running, refused: int) -> None:
+    """Though the handler fails twice; what is handled is to be committed, with what became a letter."""
+    running.failures, running.refused = 2, (0, refused)  # the bad one at 0 does not come so far
+    good = running.reading.good
+    topic = running.run(running.messages(BAD, good, good, BAD), until=(0, 1))
+    assert (running.handled, topic.handled) == ([(0, one) for one in (1, 2) if one != refused], {0: 4})
+    letters = [message.offset() for message, _ in running.reading.letters.written]
+    assert (set(letters), len(letters)) == ({0, 3, refused}, len({0, 3, refused}))
+
+
+def test_a_row_behind_good_messages_ends_the_consumer_when_those_are_handled(running: Running) -> None:
+    """It is neither committed nor in a letter, and nothing behind it is handled."""
+    running.failures = 1
+    good = running.reading.good
+    with pytest.raises(UserError, match="3 messages in a row could not be read, up to cook partition 0 offset 4"):
+        running.run(running.messages(good, good, BAD, BAD, BAD, good), running.messages(good, start=6))
+    assert running.handled == [(0, 0), (0, 1)]
+    assert (running.topic.handled, running.reading.letters.written) == ({0: 2}, [])
+
+
+def test_work_of_a_lost_partition_is_dropped_and_the_rest_is_done(running: Running) -> None:
+    """Whether it was read before, with something else in one poll, or waits behind a failure."""
+    good = running.reading.good
+    first = [*running.messages(good, good, partition=0), *running.messages(good, partition=1)]
+    running.run(first, until=(1, 0))  # their writer is known from here on
+    for start in (first, [*running.messages(BAD), *first[1:]]):
+        running.handled, running.failures = [], 1
+        behind = [*running.messages(good, start=2), *running.messages(good, partition=1, start=1)]
+        topic = running.run(start, behind, lambda: running.topic.lose(0), until=(1, 1))
+        assert running.handled == [(1, 0), (1, 1)]
+        assert topic.handled == {1: 2}
+
+
+def test_offsets_of_a_lost_partition_are_not_committed(running: Running) -> None:
+    """Whoever has it now may have come further."""
+    good = running.reading.good
+    polls = running.messages(good), lambda: running.topic.lose(0), running.messages(good, partition=1)
+    assert running.run(*polls, until=(1, 0)).handled == {1: 1}
+    assert running.handled == [(0, 0), (1, 0)]
+
+
+def test_a_row_does_not_go_with_a_lost_partition_that_was_before_it(running: Running) -> None:
+    """It is of a partition that is still ours: nothing of that may be passed over."""
+    running.failures = 1
+    polled = [*running.messages(running.reading.good), *running.messages(BAD, BAD, BAD, partition=1)]
+    with pytest.raises(UserError, match="3 messages in a row could not be read, up to cook partition 1 offset 2"):
+        running.run(polled, lambda: running.topic.lose(0))
+    assert (running.handled, running.topic.handled, running.reading.letters.written) == ([], {}, [])

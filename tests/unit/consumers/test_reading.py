@@ -2,85 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 from confluent_kafka import KafkaError, Message
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from consumers.batches import Batch, Fetched
-from consumers.reading import BatchReader
-from contract.codec import RecordDeserializer, RecordSerializer
-from contract.errors import Reason, Rejected, Unavailable, Unreadable, UserError
-from contract.order import OrderV1, OrderV2
-from contract.subjects import Subject
-from runtime.metrics import ConsumerMetrics
-from runtime.settings import Settings
-from tests.batches import Topic
-
-MOST_IN_ROW = 3
-BAD = b"\x01"
-
-
-@dataclass
-class Letters:
-    """Takes letters; refuses them as often as it is told to, as a broker that is away does."""
-
-    refusals: int = 0
-    written: list[tuple[Message, Unreadable]] = field(default_factory=list)
-
-    def write(self, letters: Iterable[tuple[Message, Unreadable]]) -> None:
-        """Take them, or raise Unavailable."""
-        if self.refusals:
-            self.refusals -= 1
-            raise Unavailable("the letters cannot be written now")
-        self.written += letters
-
-
-@dataclass
-class Reading:
-    """A reader of orders, its letters, and good messages for it."""
-
-    reader: BatchReader[OrderV1]
-    letters: Letters
-    good: bytes
-
-    def fetch(self, *values: bytes, start: int = 0, replays: bool = False, headers: Any = None) -> Fetched:
-        """Make messages, one behind the other in partition 0."""
-        messages = [
-            Message(topic="pizza-order", partition=0, offset=offset, value=value, timestamp=(1, 0), headers=headers)
-            for offset, value in enumerate(values, start)
-        ]
-        return Fetched(Topic(replays), messages)  # type: ignore[arg-type]  # a source without a connection
-
-    def take(self, messages: Sequence[Message], *, replays: bool = False) -> Batch[OrderV1] | Fetched:
-        """Take what a poll of the topic gave."""
-        return self.reader.take(Topic(replays), list(messages))  # type: ignore[arg-type]  # a source without a connection
-
-    def read(self, fetched: Fetched) -> Batch[OrderV1]:
-        """Read, as the loop does."""
-        return self.reader.read(fetched)
-
-
-@pytest.fixture
-def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
-    """A cook's reader."""
-    for version in subject.released:
-        registry.register_schema(subject.name, Schema(version.text, "AVRO"))
-    letters = Letters()
-    metrics = ConsumerMetrics(Settings(), "cook", subject.topic)
-    deserializer = RecordDeserializer(OrderV1, registry)
-    reader = BatchReader(subject, deserializer, letters, metrics, MOST_IN_ROW)  # type: ignore[arg-type]
-    serializer = RecordSerializer(OrderV2, registry)
-    good = serializer.serialize_all([OrderV2("napoli", 3, "x")], subject.name)
-    return Reading(reader, letters, good[0])
+from consumers.batches import Batch, Polled
+from contract.errors import Reason, Rejected, Unavailable, UserError
+from contract.order import OrderV1
+from tests.unit.consumers.conftest import BAD, Reading
 
 
 def test_what_is_plainly_valid_is_decoded_at_once(reading: Reading) -> None:
     """Once its writer is known, there is nothing left to read."""
-    messages = reading.fetch(reading.good, reading.good).fetched
+    messages = reading.poll(reading.good, reading.good).fetched
     first = reading.take(messages)
     assert not isinstance(first, Batch)
     assert reading.read(first).next_offsets == {0: 2}
@@ -93,7 +26,7 @@ def test_what_is_plainly_valid_is_decoded_at_once(reading: Reading) -> None:
 
 def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading) -> None:
     """Wherever they are: librdkafka gives them as messages whose value is a sentence, at an offset of their own."""
-    messages = reading.fetch(reading.good, BAD, reading.good).fetched
+    messages = reading.poll(reading.good, BAD, reading.good).fetched
     reading.read(reading.take(messages))
     error = Message(
         topic="pizza-order",
@@ -111,52 +44,54 @@ def test_errors_among_messages_are_neither_records_nor_letters(reading: Reading)
 
 def test_what_is_good_before_a_row_is_handled_first(reading: Reading) -> None:
     """The offsets go up to the row, which stays unread; the failure is for when the good ones are handled."""
-    fetched = reading.fetch(BAD, reading.good, BAD, BAD, BAD, reading.good)
-    batch = reading.read(fetched)
+    polled = reading.poll(BAD, reading.good, BAD, BAD, BAD, reading.good)
+    batch = reading.read(polled)
     assert batch.values == [OrderV1("napoli", 3)]
     assert batch.next_offsets == {0: 2}
     assert [message.offset() for message, _ in reading.letters.written] == [0]
     with pytest.raises(UserError, match="3 messages in a row could not be read"):
-        reading.read(Fetched(batch.source, fetched.fetched[len(batch.fetched) :]))
+        reading.read(Polled(batch.source, polled.fetched[len(batch.fetched) :]))
 
 
 def test_a_row_that_became_no_letters_is_forgotten(reading: Reading) -> None:
     """Its work may be dropped, when another has the partition by then: one more bad message is one."""
-    reading.read(reading.fetch(reading.good, BAD, BAD, BAD))
-    batch = reading.read(reading.fetch(BAD, start=10))
+    reading.read(reading.poll(reading.good, BAD, BAD, BAD))
+    batch = reading.read(reading.poll(BAD, start=10))
     assert (batch.values, batch.next_offsets) == ([], {0: 11})
 
 
 def test_a_row_without_anything_good_ends_at_once(reading: Reading) -> None:
     """Over several polls, too; and it is in no letter."""
-    reading.read(reading.fetch(BAD, BAD))
+    reading.read(reading.poll(BAD, BAD))
     with pytest.raises(UserError, match="3 messages in a row"):
-        reading.read(reading.fetch(BAD, start=2))
+        reading.read(reading.poll(BAD, start=2))
     assert len(reading.letters.written) == 2
 
 
 def test_what_is_decoded_at_once_ends_a_row(reading: Reading) -> None:
     """As what is read does."""
-    reading.read(reading.fetch(reading.good, BAD, BAD))
-    assert isinstance(reading.take(reading.fetch(reading.good, start=3).fetched), Batch)
-    batch = reading.read(reading.fetch(BAD, start=4))
+    reading.read(reading.poll(reading.good, BAD, BAD))
+    assert isinstance(reading.take(reading.poll(reading.good, start=3).fetched), Batch)
+    batch = reading.read(reading.poll(BAD, start=4))
     assert (batch.values, batch.next_offsets) == ([], {0: 5})
 
 
-def test_a_failure_is_of_one_try(reading: Reading) -> None:
-    """What is read anew after its letters could not be written is judged anew."""
-    reading.letters.refusals = 1
-    fetched = reading.fetch(BAD, reading.good, BAD, BAD, BAD)
-    with pytest.raises(Unavailable):
-        reading.read(fetched)
-    batch = reading.read(Fetched(fetched.source, fetched.fetched[:2]))  # as when a schema has been registered since
-    assert batch.next_offsets == {0: 2}
+def test_a_row_counts_once_however_often_its_letters_could_not_be_written(reading: Reading) -> None:
+    """What is read anew after that is judged anew."""
+    reading.letters.refusals = 2
+    polled = reading.poll(BAD, BAD)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            reading.read(polled)
+    assert reading.read(polled).next_offsets == {0: 2}
+    with pytest.raises(UserError, match="3 messages in a row"):
+        reading.read(reading.poll(BAD, start=2))
 
 
 def test_what_is_replayed_makes_no_row(reading: Reading) -> None:
     """It was bad before, whatever the servers are; each becomes a letter again."""
     headers = [("replay.topic", b"t"), ("replay.partition", b"0"), ("replay.offset", b"7"), ("replay.timestamp", b"0")]
-    reading.read(reading.fetch(*[BAD] * 5, replays=True, headers=headers))
+    reading.read(reading.poll(*[BAD] * 5, replays=True, headers=headers))
     assert len(reading.letters.written) == 5
 
 
@@ -164,11 +99,11 @@ def test_what_is_replayed_makes_no_row(reading: Reading) -> None:
 def test_a_replay_without_a_place_is_a_letter_and_disturbs_no_other(reading: Reading, offset: bytes | None) -> None:
     """Also when the handler refuses the one beside it."""
     headers = {"replay.topic": b"t", "replay.partition": b"0", "replay.offset": b"7", "replay.timestamp": b"0"}
-    fetched = reading.fetch(reading.good, replays=True, headers=list(headers.items()))
+    polled = reading.poll(reading.good, replays=True, headers=list(headers.items()))
     headers |= {"replay.offset": offset} if offset is not None else {}
     wrong = [pair for pair in headers.items() if offset is not None or pair[0] != "replay.offset"]
-    other = reading.fetch(reading.good, start=1, replays=True, headers=wrong)
-    batch = reading.read(Fetched(fetched.source, [*fetched.fetched, *other.fetched]))
+    other = reading.poll(reading.good, start=1, replays=True, headers=wrong)
+    batch = reading.read(Polled(polled.source, [*polled.fetched, *other.fetched]))
     assert [(one.partition, one.offset) for one in batch.records] == [(0, 7)]
     left = reading.reader.refuse(batch, Rejected({(0, 7): "no such table"}))
     assert (left.values, left.messages) == ([], [])
@@ -177,7 +112,7 @@ def test_a_replay_without_a_place_is_a_letter_and_disturbs_no_other(reading: Rea
 
 def test_refused_records_are_taken_out_one_by_one(reading: Reading) -> None:
     """Each refusal leaves the rest with its message; a refusal of what was not given is a defect."""
-    batch = reading.read(reading.fetch(*[reading.good] * 3))
+    batch = reading.read(reading.poll(*[reading.good] * 3))
     batch = reading.reader.refuse(batch, Rejected({(0, 1): "no"}))
     batch = reading.reader.refuse(batch, Rejected({(0, 2): "no"}))
     assert [one.offset for one in batch.records] == [0]
