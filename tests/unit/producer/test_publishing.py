@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka.schema_registry import Schema
@@ -42,6 +43,22 @@ def test_what_is_not_acknowledged_is_given_back_without_asking_the_registry(
     if not bulk:
         with pytest.raises(NotDelivered, match=f"not delivered to {subject.topic}"):
             producer.publish(ORDERS[0])
+
+
+def test_one_record_for_which_the_client_has_no_room_is_not_delivered(subject: Subject) -> None:
+    """As when others have filled its queue; what is in there is delivered nevertheless."""
+    with embedded_servers(Settings(kafka={"queue.buffering.max.messages": "1", "linger.ms": "300"})) as servers:
+        for version in subject.released:
+            servers.registry.register_schema(subject.name, Schema(version.text, "AVRO"))
+        producer = RecordProducer(servers, subject, OrderV2)
+
+        def chunks() -> Iterator[list[OrderV2]]:
+            yield ORDERS[:1]
+            with pytest.raises(NotDelivered, match=f"not delivered to {subject.topic}: .*Queue full"):
+                producer.publish(ORDERS[1])
+            assert producer.publish(ORDERS[0]).offset == 1  # behind the one that filled it
+
+        assert producer.publish_all(chunks(), lambda _, reason: pytest.fail(reason)) == 1
 
 
 def test_a_producer_for_bulk_says_so_when_it_is_asked_for_places(subject: Subject) -> None:
