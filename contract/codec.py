@@ -54,25 +54,24 @@ class RecordSerializer(Serializer, Generic[R]):
 
         Raises Refused for a record that breaks its contract, NotRegistered when the subject lacks this version.
         """
-        return None if value is None else self.serialize(value, subject_of(ctx))
+        return None if value is None else self.serialize(value, self.frame(subject_of(ctx)))
 
-    def serialize(self, record: R, subject: str) -> bytes:
-        """Give the framed bytes of a record; raises as a call does."""
-        frame = self.frame(subject)
+    def serialize(self, record: R, frame: bytes) -> bytes:
+        """Give a subject's frame and behind it the bytes of a record; raises Refused as a call does."""
         if type(record) is not self.record:
             raise Refused(f"a {type(record).__name__} is no {self.record.__name__}")
         return encode(record, frame)
 
-    def serialize_all(self, records: Sequence[R], subject: str) -> list[bytes]:
-        """Give the framed bytes of each record; raises as a call for each would, in a fraction of the time."""
-        frame, known = self.frame(subject), self.record
+    def serialize_all(self, records: Sequence[R], frame: bytes) -> list[bytes]:
+        """Give the framed bytes of each record; raises as `serialize` does for each, in a fraction of the time."""
+        known = self.record
         try:
             values = [record.encode_fast(frame) for record in records if type(record) is known]
         except NOT_PLAIN:
             values = []
         if all(values) and len(values) == len(records):
             return values  # type: ignore[return-value]  # asked in the line above
-        return [self.serialize(record, subject) for record in records]
+        return [self.serialize(record, frame) for record in records]
 
     def frame(self, subject: str) -> bytes:
         """Give the five bytes before every record of this version in a subject."""

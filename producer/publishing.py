@@ -46,12 +46,11 @@ class RecordProducer(Generic[R]):
         self._bulk = bulk
         self._timeout = servers.settings.delivery_timeout
         self._serializer = RecordSerializer(record, servers.registry)
-        self._subject = subject.name
         self._key = None if subject.key is None else attrgetter(subject.key)
         # Made first: it connects in the background while the registry is asked.
         self._producer = make_client(Producer, producer_properties(servers.settings, bulk=bulk))
-        frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
-        schema_id, version = schema_id_of(frame), record.VERSION
+        self._frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
+        schema_id, version = schema_id_of(self._frame), record.VERSION
         extra = {"topic": self.topic, "schema_id": schema_id}
         log.info("publishing to %s with version %d (schema id %d)", self.topic, version, schema_id, extra=extra)
         self._tell_metrics: Callable[[str], Callable[..., None]] = lambda _topic: lambda *_totals: None
@@ -127,7 +126,7 @@ class RecordProducer(Generic[R]):
         try:
             for chunk in chunks:
                 waiting = self._messages(chunk)
-                while waiting and not (failure or _is_set(stop)):
+                while waiting and not (failure or (stop and stop.is_set())):
                     queued = self._producer.produce_batch(self.topic, waiting, on_delivery=on_report)
                     waiting = [] if queued == len(waiting) else self._refused(waiting, fail)
                     self._serve(self._producer.poll, 0.1 if waiting else 0)
@@ -154,11 +153,11 @@ class RecordProducer(Generic[R]):
 
     def _messages(self, records: Sequence[R]) -> list[dict[str, Any]]:
         if len(records) == 1:  # it comes after a pause, to cold code: there, each step that follows takes microseconds
-            message: dict[str, Any] = {"value": self._serializer.serialize(records[0], self._subject)}
+            message: dict[str, Any] = {"value": self._serializer.serialize(records[0], self._frame)}
             if self._key is not None:
                 message["key"] = str(self._key(records[0]))
             return [message]
-        values = self._serializer.serialize_all(records, self._subject)
+        values = self._serializer.serialize_all(records, self._frame)
         if self._key is None:
             return [{"value": value} for value in values]
         keys = map(str, map(self._key, records))
@@ -169,7 +168,7 @@ class RecordProducer(Generic[R]):
         deadline = time.monotonic() + self._timeout + 5
         while len(self._producer):
             self._serve(self._producer.flush, 0.2)
-            if _is_set(stop):
+            if stop and stop.is_set():
                 self._producer.purge()
             if time.monotonic() > deadline:
                 raise NotDelivered(
@@ -199,7 +198,3 @@ def new_identity() -> str:
 
 def _place_of(message: Message) -> Delivery:
     return Delivery(message.partition() or 0, message.offset() or 0)
-
-
-def _is_set(stop: Event | None) -> bool:
-    return stop is not None and stop.is_set()

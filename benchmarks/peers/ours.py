@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from threading import Event
@@ -21,6 +22,7 @@ from producer.waiter import AnyOrder, create_producer
 from runtime.settings import Settings
 from runtime.topics import connect
 
+Handle = Callable[[Event, Batch[Any]], None]
 CHUNK = 1_000  # as a file is read
 AT_HAND = 16  # a chunk is encoded whole before its first order goes on its way
 
@@ -38,24 +40,22 @@ def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
 
 def consume(job: Job) -> None:
     """Read with the version that was written, checked, committed."""
-    meter = Meter(job)
-    _consume(job, OrderV2, "manager", lambda batch: meter.add(len(batch.values), batch.values[-1].order_id))
+    _consume(job, OrderV2, "manager", _count(job, "order_id"))
 
 
 def consume_older(job: Job) -> None:
     """Read as the cook does, with version 1, and print nothing."""
-    meter = Meter(job)
-    _consume(job, OrderV1, "cook", lambda batch: meter.add(len(batch.values), batch.values[-1].pizza))
+    _consume(job, OrderV1, "cook", _count(job, "pizza"))
 
 
 def cook(job: Job) -> None:
     """Read as the cook does, its sentences going nowhere."""
-    meter = Meter(job)
+    count = _count(job, "pizza")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-    def handle(batch: Batch[OrderV1]) -> bool:
+    def handle(stop: Event, batch: Batch[OrderV1]) -> None:
         prepare(batch)
-        return meter.add(len(batch.values), batch.values[-1].pizza)
+        count(stop, batch)
 
     _consume(job, OrderV1, "cook", handle)
 
@@ -80,19 +80,29 @@ def latency_send(job: Job) -> None:
 def latency_receive(job: Job) -> None:
     """Read with the loop that every consumer runs."""
     latencies, identity = Latencies(job), attrgetter("order_id")
-    _consume(job, OrderV2, "manager", lambda batch: latencies.add(map(identity, batch.values)))
+
+    def handle(stop: Event, batch: Batch[OrderV2]) -> None:
+        if latencies.add(map(identity, batch.values)):
+            stop.set()
+
+    _consume(job, OrderV2, "manager", handle)
 
 
-def _consume(job: Job, version: type[Any], group: str, handle: Callable[[Batch[Any]], bool]) -> None:
+def _count(job: Job, last: str) -> Handle:
+    meter, value = Meter(job), attrgetter(last)
+
+    def handle(stop: Event, batch: Batch[Any]) -> None:
+        if meter.add(len(batch.values), value(batch.values[-1])):
+            stop.set()
+
+    return handle
+
+
+def _consume(job: Job, version: type[Any], group: str, handle: Handle) -> None:
     settings = _settings(job)
     stop = Event()
     consumer = create_consumer(connect(settings), load_contract(settings.schemas_dir).subject("order"), version, group)
-
-    def until_done(batch: Batch[Any]) -> None:
-        if handle(batch):
-            stop.set()
-
-    consume_messages(consumer, until_done, stop)
+    consume_messages(consumer, partial(handle, stop), stop)
 
 
 def _settings(job: Job) -> Settings:

@@ -74,5 +74,5 @@ def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
     deserializer = RecordDeserializer(OrderV1, registry)
     reader = BatchReader(subject, deserializer, letters, metrics, MOST_IN_ROW)  # type: ignore[arg-type]
     serializer = RecordSerializer(OrderV2, registry)
-    good = serializer.serialize_all([OrderV2("napoli", 3, "x")], subject.name)
+    good = serializer.serialize_all([OrderV2("napoli", 3, "x")], serializer.frame(subject.name))
     return Reading(reader, letters, good[0])

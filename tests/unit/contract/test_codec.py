@@ -397,7 +397,8 @@ def test_many_at_once_are_what_one_at_a_time_are(registered: CountingRegistry) -
     def plainly(*values: bytes | None) -> list[OrderV2 | None]:
         return deserializer.plainly(values, SUBJECT)
 
-    values = serializer.serialize_all(orders, SUBJECT)
+    frame = serializer.frame(SUBJECT)
+    values = serializer.serialize_all(orders, frame)
     assert values == [serializer(order, CONTEXT) for order in orders]
     assert plainly(*values) == [None, None, None]  # nothing is known of the id yet
     assert [deserializer(value, CONTEXT) for value in values] == orders
@@ -408,14 +409,14 @@ def test_many_at_once_are_what_one_at_a_time_are(registered: CountingRegistry) -
         assert plainly(values[0], one, values[1]) == [orders[0], None, orders[1]]
         assert plainly(one) == [None]
     assert plainly() == []
-    older = RecordSerializer(OrderV1, registered).serialize_all([OrderV1("napoli", 3)], SUBJECT)
+    older = [RecordSerializer(OrderV1, registered)(OrderV1("napoli", 3), CONTEXT)]
     assert deserializer(older[0], CONTEXT) == OrderV2("napoli", 3)
     assert plainly(*older, *values) == [OrderV2("napoli", 3), *orders]
     for order, value in zip(orders, values, strict=True):
         assert plainly(value) == [order]
-        assert serializer.serialize_all([order], SUBJECT) == [serializer.serialize(order, SUBJECT)] == [value]
+        assert serializer.serialize_all([order], frame) == [serializer.serialize(order, frame)] == [value]
     with pytest.raises(Refused):
-        serializer.serialize_all([OrderV2("", 3)], SUBJECT)
+        serializer.serialize_all([OrderV2("", 3)], frame)
 
 
 def test_a_record_of_another_version_is_refused_rather_than_framed_as_this_one(registered: CountingRegistry) -> None:
