@@ -70,8 +70,8 @@ class RecordProducer(Generic[R]):
     def publish(self, record: R) -> Delivery:
         """Publish one record and wait for its acknowledgement.
 
-        Raises Refused when it breaks the contract, NotDelivered when it is not acknowledged in time, or when what others
-        publish leaves the client no room for it.
+        Raises Refused when it breaks the contract, NotDelivered when it is not acknowledged in time, or when the client
+        has no room for it.
         """
         if self._bulk:
             raise ValueError(_NO_PLACES)
