@@ -11,7 +11,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -26,10 +25,10 @@ from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Resume, S
 from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer
-from contract.errors import NotRegistered, Overtaken, Rejected, Unavailable
+from contract.errors import ClientFailed, NotRegistered, Overtaken, Rejected, Unavailable
 from contract.records import R
 from contract.subjects import Subject
-from runtime.clients import broker_error, wait_until_available
+from runtime.clients import broker_error, leave, wait_until_available
 from runtime.groups import BATCH
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.settings import Settings
@@ -111,10 +110,6 @@ def consume_messages(
     consumer.source.resume_from, consumer.source.mark = resume, mark
     loop = _Loop(consumer, handle)
     metrics, line = consumer.metrics, StatusLine(wanted=status)
-    closing = ExitStack()
-    # The clients last in, first out: leaving the groups, through on_revoke, they still need the others.
-    for close in (line.close, metrics.close, consumer.replays.close, consumer.source.close):
-        closing.callback(close)
     try:
         loop.subscribe()
         while not stop.is_set():
@@ -122,13 +117,21 @@ def consume_messages(
             metrics.has_turned()
             line.tell(metrics.group, metrics.handled, metrics.letters)
     except BaseException as error:
-        loop.works.clear()  # so that leaving the group only commits what has been handled
-        if not isinstance(error, KafkaException):
+        failure = broker_error(error, f"reading {consumer.topic.name}") if isinstance(error, KafkaException) else error
+        metrics.has_failed_for_good(str(failure) or type(failure).__name__)
+        loop.works.clear()  # so that only what has been handled is committed
+        try:
+            loop.close()
+        except ClientFailed as stuck:
+            log.error("%s", stuck)  # noqa: TRY400 - a sentence, beside the one that is raised
+        if failure is error:
             raise
-        raise broker_error(error, f"reading {consumer.topic.name}") from None
+        raise failure from None
+    else:
+        loop.close()
     finally:
-        # Leaves the groups, so that the others need not wait for the session to lapse.
-        closing.close()
+        metrics.close()
+        line.close()
 
 
 class _Loop(Generic[R]):
@@ -143,6 +146,7 @@ class _Loop(Generic[R]):
         self._handle = handle
         self._failures = 0
         self._retry_at = 0.0
+        self._is_closing = False
 
     def subscribe(self) -> None:
         if self._source.mark:
@@ -165,6 +169,19 @@ class _Loop(Generic[R]):
                 self._work()
             source.commit()
             self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
+
+    def close(self) -> None:
+        """Finish the work in hand within a limit, commit, and leave the groups: nobody has to wait for our session.
+
+        Raises ClientFailed when a client does not close; all that was handled is committed by then.
+        """
+        self._finish_within_limit(lambda: bool(self.works))
+        self.works.clear()
+        self._is_closing = True
+        for source in self._sources:
+            leave(partial(source.commit, wait=True), source.group)
+        for source in self._sources:
+            source.close()
 
     def _work(self) -> None:
         try:
@@ -226,8 +243,9 @@ class _Loop(Generic[R]):
 
     def _on_assign(self, source: Source, partitions: list[TopicPartition]) -> None:
         _tell(source, "was given", partitions)
-        source.client.incremental_assign(self._positions(partitions) if source is self._source else partitions)
-        if self._failures:
+        begins = source is self._source and not self._is_closing  # else nothing of it will be read
+        source.client.incremental_assign(self._positions(partitions) if begins else partitions)
+        if self._failures or self._is_closing:
             source.client.pause(partitions)
 
     def _positions(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -253,15 +271,21 @@ class _Loop(Generic[R]):
     def _on_revoke(self, source: Source, partitions: list[TopicPartition]) -> None:
         """Finish the work in hand within a limit, else drop it uncommitted."""
         _tell(source, "gives back", partitions)
-        deadline, gone = time.monotonic() + REVOKE_SECONDS, set(_numbers(partitions))
-        while time.monotonic() < deadline and any(
-            work.source is source and gone & {one.partition() for one in work.fetched} for work in self.works
-        ):
+        gone = set(_numbers(partitions))
+        self._finish_within_limit(
+            lambda: any(
+                work.source is source and gone & {one.partition() for one in work.fetched} for work in self.works
+            )
+        )
+        source.commit(wait=True)
+        self._drop(source, partitions)
+
+    def _finish_within_limit(self, is_waited_for: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + REVOKE_SECONDS
+        while is_waited_for() and time.monotonic() < deadline:
             self._work()
             if self.works:
                 time.sleep(POLL_SECONDS)
-        source.commit(wait=True)
-        self._drop(source, partitions)
 
     def _on_lost(self, source: Source, partitions: list[TopicPartition]) -> None:
         log.warning("%s lost partitions %s, others have them now", source.group, _numbers(partitions))

@@ -16,7 +16,7 @@ from contract.codec import RecordDeserializer, schema_id_of
 from contract.errors import Unreadable
 from contract.records import R
 from contract.subjects import Subject
-from runtime.clients import DENIED, broker_error
+from runtime.clients import DENIED, broker_error, is_fatal
 from runtime.topics import Servers
 
 LOOK_BACK = 1_000
@@ -59,7 +59,7 @@ def observe_messages(
         while not stop.is_set():
             messages = source.receive(POLL_SECONDS)
             for error in filter(None, (message.error() for message in messages)):
-                if error.fatal() or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
+                if is_fatal(error) or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
                     raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
             observe([_observed(one, deserializer, context) for one in messages if one.error() is None])
     except KafkaException as error:

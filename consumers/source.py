@@ -11,7 +11,15 @@ from typing import Literal, TypeAlias
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.errors import LedgerError, TopicError, Unavailable
-from runtime.clients import DENIED, broker_error, cluster_metadata, consumer_properties, make_client
+from runtime.clients import (
+    DENIED,
+    broker_error,
+    cluster_metadata,
+    consumer_properties,
+    is_fatal,
+    leave,
+    make_client,
+)
 from runtime.groups import BATCH, topic_ends
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
@@ -26,7 +34,7 @@ GONE_SECONDS = 5.0
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
-ANSWER_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 LostOffset: TypeAlias = Literal["earliest", "error"]
 Resume: TypeAlias = Callable[[Collection[int]], Mapping[int, int]]
@@ -80,6 +88,8 @@ class Source:
         self._properties = properties
         self._subscription: dict[str, OnRebalance] = {}
         self._ask_at = time.monotonic() + ASK_SECONDS
+        self._renewals = 0
+        """How often it has begun anew since it last was given partitions."""
         self.client = make_client(Consumer, properties)
 
     def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:
@@ -87,6 +97,7 @@ class Source:
         self._subscription = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
 
         def given(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self._renewals = 0
             self.owned |= {one.partition for one in partitions}
             self.ever_owned |= self.owned
             on_assign(self, partitions)
@@ -123,8 +134,8 @@ class Source:
             self._came = len(messages)
         elif self._came:
             self._fall_silent()
-        elif time.monotonic() >= self._ask_at:
-            self._ask()
+        elif time.monotonic() >= self._ask_at and not (self._subscription and self.owned):
+            self._ask()  # who has partitions has lost them soon if nobody answers its heartbeats
         return messages
 
     def _fall_silent(self) -> None:
@@ -137,18 +148,23 @@ class Source:
         """Find out, after a silence, whether this client still knows a broker, and make another one if it does not.
 
         A broker that comes back from a pause may say for a moment that the cluster has no brokers: librdkafka then
-        forgets them all and never asks again (its issue 5301). Raises Unavailable for who is in no group.
+        forgets them all and never asks again (its issue 5301). That is another error than an answer which has not come
+        yet: a member of a group need not wait for it. Raises Unavailable for who is in no group.
         """
-        self._ask_at = time.monotonic() + ASK_SECONDS
-        if self._subscription and self.owned:
-            return  # it has lost them soon if nobody answers its heartbeats
+        # Ever later, or a client that takes longer to connect would never come to it.
+        self._ask_at = time.monotonic() + max(ASK_SECONDS, self._timeout) * (1 << min(self._renewals, 4))
         try:
-            self.client.list_topics(self.topic, ANSWER_SECONDS)
+            self.client.list_topics(
+                self.topic, min(LOOK_SECONDS, self._timeout) if self._subscription else self._timeout
+            )
         except KafkaException as error:
             if not self._subscription:
                 raise broker_error(error, f"reading {self.topic}") from None
+            if error.args[0].code() != KafkaError._TRANSPORT:  # noqa: SLF001 - librdkafka's name for it
+                return
+            self._renewals += 1
             self._anew_log.warning("%s begins anew with another connection: %s", self.group, error.args[0].str())
-            self.client.close()
+            self.close()
             self.client = make_client(Consumer, self._properties)
             self._committing = False
             self.subscribe(**self._subscription)
@@ -199,7 +215,7 @@ class Source:
 
     def close(self) -> None:
         """Leave the group, by on_revoke, and let go of the connection."""
-        self.client.close()
+        leave(self.client.close, self.group)
 
     def _on_commit(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> None:
         self._committing = False
@@ -225,7 +241,7 @@ class Source:
         if (error := message.error()) is None:
             return True
         where = f"{message.topic()} partition {message.partition()}"
-        if error.code() in DENIED or error.fatal():
+        if error.code() in DENIED or is_fatal(error):
             raise KafkaException(error)
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._is_gone(message.topic() or ""):
             raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")

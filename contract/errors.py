@@ -11,6 +11,7 @@
     │   └── LedgerError         a ledger that is held, foreign or damaged
     ├── Unavailable         a retry: a server or a disk does not answer now               exit 2
     │   └── StorageUnavailable  the same, of a disk or a locked file
+    ├── ClientFailed        a supervisor: this process cannot go on, another one can      exit 2
     ├── Refused             the sender: this value breaks the contract                    exit 2
     ├── Rejected            the dead letters: a handler refuses these records for good    (never ends a consumer)
     ├── Overtaken           the loop: somebody else has done this work, it starts again   (never ends a consumer)
@@ -70,6 +71,10 @@ class Unavailable(PipelineError):  # noqa: N818
 
 class StorageUnavailable(Unavailable):
     """A disk is full, or another process holds a file."""
+
+
+class ClientFailed(PipelineError):  # noqa: N818
+    """A Kafka client has failed for good, or does not close: only another process can go on."""
 
 
 class Refused(PipelineError):  # noqa: N818

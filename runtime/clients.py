@@ -6,15 +6,16 @@ No call here waits for ever: `settings.request_timeout` bounds one, `settings.st
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from contract.errors import Forbidden, SettingError, Unavailable
+from contract.errors import ClientFailed, Forbidden, SettingError, Unavailable
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 _TELL_AT_TRY = 2
 _FIRST_TRY_SECONDS = 1.0
+LEAVE_SECONDS = 12.0
+"""A consumer that cannot reach its broker takes 5 s to leave its group; containers are killed 30 s after SIGTERM."""
 
 _TLS_SIGNS = {
     "certificate verify failed": (
@@ -32,6 +35,8 @@ _TLS_SIGNS = {
     " alert ": "the broker does not take our certificate, check KAFKA_SSL_CERTIFICATE_LOCATION and …KEY_LOCATION",
 }
 """What librdkafka says in passing, and what it means."""
+
+_FATAL_ADVICE = "start it again; if KAFKA_GROUP_INSTANCE_ID is set, each member of the group needs one of its own"
 
 DENIED = frozenset(
     {
@@ -153,29 +158,67 @@ def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
     return retrying(call)
 
 
+class Aside(threading.Thread, Generic[T]):
+    """A call of librdkafka's that may take long, or for ever, on a thread that keeps no process alive."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.error: BaseException | None = None
+        """What it has raised."""
+        self.start()
+
+    def run(self) -> None:
+        """Call it; `is_alive` is False afterwards."""
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is asked for
+            self.error = error
+
+    def result(self) -> T:
+        """Wait for its end and return what it has returned, or raise what it has raised."""
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self._result
+
+
+def leave(step: Callable[[], object], name: str) -> None:
+    """Take a step by which a client leaves, its last commit or its close; raises ClientFailed after LEAVE_SECONDS.
+
+    librdkafka has been seen to wait for an answer of its own for ever (its issues 4527 and 4884), where partitions had
+    just been given: who waits with it looks alive and does nothing.
+    """
+    leaving = Aside(step)
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        raise ClientFailed(
+            f"{name} does not end: its Kafka client does not close within {LEAVE_SECONDS:g} s; start it again"
+        )
+    leaving.result()
+
+
 def cluster_metadata(client: AdminClient | Producer | Consumer, settings: Settings) -> Any:
     """Ask for all topics, which unlike asking for one never makes a broker create it."""
-    first = min(_FIRST_TRY_SECONDS, settings.request_timeout)
+    asked = Aside(lambda: client.list_topics(timeout=settings.request_timeout))
+    asked.join(_FIRST_TRY_SECONDS)
+    hint = connection_hint(settings, asked.is_alive) if asked.is_alive() else ""
     try:
-        return client.list_topics(timeout=first)
-    except KafkaException:
-        hint = connection_hint(settings)
-    try:
-        return client.list_topics(timeout=settings.request_timeout)
+        return asked.result()
     except KafkaException as error:
         raise broker_error(error, f"asking for the topics{hint}") from None
 
 
-def connection_hint(settings: Settings) -> str:
-    """Say what may keep a connection from coming about; raises Forbidden or SettingError where it is sure.
+def connection_hint(settings: Settings, wanted: Callable[[], bool]) -> str:
+    """Return what may keep a connection from coming about, as long as that is wanted to be known.
 
-    A client tells it only to its error callback, while whoever waits for an answer waits for its time limit.
+    A client tells it only to its error callback, while whoever waits for an answer waits for its time limit. Raises
+    Forbidden or SettingError where it is sure.
     """
     errors: list[KafkaError] = []
     quiet = {"error_cb": errors.append, "log_level": 0}
     client = make_client(AdminClient, common_properties(settings) | quiet)
-    deadline = time.monotonic() + settings.request_timeout
-    while not errors and time.monotonic() < deadline:
+    while not errors and wanted():
         client.poll(0.1)
     codes = {error.code() for error in errors}
     said = "; ".join(error.str() for error in errors[:1])
@@ -197,13 +240,21 @@ def connection_hint(settings: Settings) -> str:
     return ""
 
 
-def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden:
+def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden | ClientFailed:
     """Turn what a broker or librdkafka reports into this project's errors."""
     reason: KafkaError = error.args[0]
+    if is_fatal(reason):
+        said = reason.str().rpartition("Fatal consumer error: ")[2]
+        return ClientFailed(f"the Kafka client has failed for good, {doing}: {said}; {_FATAL_ADVICE}")
     if reason.code() in DENIED:
         # The broker may add what it was asked, pages of it.
         return Forbidden(f"the broker refused us, {doing}: {KafkaError(reason.code()).str()}")
     return Unavailable(f"the broker does not answer, {doing}: {reason.str()}")
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Return whether the client that reports this can do nothing any more; a consumer's messages tell by the code."""
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001 - the client's own name for it
 
 
 def kafka_error(error: KafkaException | SystemError) -> KafkaError | None:

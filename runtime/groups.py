@@ -18,6 +18,7 @@ from runtime.clients import (
     cluster_metadata,
     common_properties,
     consumer_properties,
+    leave,
     make_client,
 )
 from runtime.settings import Settings
@@ -133,7 +134,7 @@ def reading_client(settings: Settings, group: str = ONLOOKERS) -> Iterator[Consu
     except KafkaException as error:
         raise broker_error(error, "reading a topic") from None
     finally:
-        client.close()
+        leave(client.close, group)
 
 
 def read_to_end(client: Consumer, settings: Settings, place: TopicPartition) -> Iterator[list[Message]]:

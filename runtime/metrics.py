@@ -66,6 +66,7 @@ class ConsumerMetrics:
         # The longest that a call may hold a turn up, and some more.
         self._limit = max(settings.startup_timeout, settings.delivery_timeout) + settings.request_timeout + 5
         self._turned: float | None = None
+        self._failure = ""
         self._joined = not joins
         self._consumed, self._retries, self._handled = (
             counter.labels(group, topic) for counter in (CONSUMED, RETRIES, HANDLED)
@@ -85,6 +86,10 @@ class ConsumerMetrics:
     def has_turned(self) -> None:
         """Say that the loop has turned."""
         self._turned = time.monotonic()
+
+    def has_failed_for_good(self, why: str) -> None:
+        """Say what ends this consumer: it may take a while until its process has ended."""
+        self._failure = why
 
     def has_consumed(self, count: int) -> None:
         """Count messages that were fetched."""
@@ -126,6 +131,8 @@ class ConsumerMetrics:
 
     def why_unhealthy(self) -> str:
         """Say why the process should be ended; empty while its loop turns."""
+        if self._failure:
+            return f"{self.group} has failed: {self._failure}"
         if self._turned is None:
             return f"{self.group} has not begun to poll"
         age = time.monotonic() - self._turned
@@ -133,7 +140,7 @@ class ConsumerMetrics:
 
     def why_unready(self) -> str:
         """Say what is missing; the registry was seen before the loop began."""
-        if self._turned is None:
+        if self._turned is None or self._failure:
             return self.why_unhealthy()
         return "" if self._joined else f"{self.group} has not joined its group"
 

@@ -16,7 +16,7 @@ from consumers.letters import Letter, hexdump, read_letters
 from consumers.observe import Observed, observe_messages
 from contract.changes import describe_changes
 from contract.compatibility import Level
-from contract.errors import PipelineError, TopicError, Unavailable
+from contract.errors import ClientFailed, PipelineError, TopicError, Unavailable
 from contract.gate import check_schemas, is_compatible
 from contract.order import OrderV2
 from contract.registry import Plan, plan
@@ -57,6 +57,9 @@ class Watch:
             try:
                 look()
                 self._board.tell(what, None)
+            except ClientFailed as error:
+                self._metrics.has_failed_for_good(str(error))
+                raise
             except PipelineError as error:
                 self._board.tell(what, self._settings.redact(str(error)))
             self._stop.wait(seconds)

@@ -14,14 +14,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.batches import Batch
 from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
 from consumers.source import COMMIT_SECONDS, Source
-from contract.errors import Rejected, Unavailable, UserError
+from contract.errors import ClientFailed, Rejected, Unavailable, UserError
 from contract.order import OrderV1
 from contract.subjects import load_contract
+from runtime import clients
+from runtime.clients import leave
 from runtime.embedded import embedded_servers
 from runtime.metrics import ConsumerMetrics
 from runtime.settings import Settings
@@ -64,8 +66,10 @@ class Script(Topic):
     polls: Iterator[Sequence[Message] | Callable[[], object]] = field(default_factory=lambda: iter(()))
     handled: dict[int, int] = field(default_factory=dict)
     silence: int = 0
+    is_stuck: bool = False
     group = topic = "cook"
     mark = ""
+    done: list[str] = field(default_factory=list)
     client = SimpleNamespace(incremental_unassign=lambda _: None)
 
     def subscribe(self, _on_assign: object, _on_revoke: object, on_lost: Any) -> None:
@@ -87,7 +91,18 @@ class Script(Topic):
     def pause(self) -> None:
         """Whatever is paused, the script goes on."""
 
-    commit = resume = close = check_mark = pause
+    def commit(self, *, wait: bool = False) -> None:
+        """Commit nothing: what is handled is to be looked at."""
+        if wait:
+            self.done.append(f"commit {self.handled}")
+
+    def close(self) -> None:
+        """Leave, as all that reads does."""
+        self.done.append("close")
+        if self.is_stuck:
+            leave(Event().wait, self.group)
+
+    resume = check_mark = pause
 
 
 @dataclass
@@ -98,12 +113,13 @@ class Running:
     failures: int = 0
     refused: tuple[int, int] = (0, -1)
     handled: list[tuple[int, int]] = field(default_factory=list)
+    is_stuck: bool = False
 
     def run(self, *polls: Sequence[Message] | Callable[[], object], until: tuple[int, int] | None = None) -> Script:
         """Give the topic as the loop has left it once the record at `until`, its partition and offset, is handled."""
-        self.topic, replays, stop = Script(polls=iter(polls)), Script(is_replays=True), Event()
-        metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
-        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, metrics]
+        self.topic, replays, stop = Script(polls=iter(polls), is_stuck=self.is_stuck), Script(is_replays=True), Event()
+        self.metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
+        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, self.metrics]
 
         def handle(batch: Batch[OrderV1]) -> None:
             places = [(one.partition, one.offset) for one in batch.records]
@@ -182,3 +198,40 @@ def test_a_row_does_not_go_with_a_lost_partition_that_was_before_it(running: Run
     with pytest.raises(UserError, match="3 messages in a row could not be read, up to cook partition 1 offset 2"):
         running.run(polled, lambda: running.topic.lose(0))
     assert (running.handled, running.topic.handled, running.reading.letters.written) == ([], {}, [])
+
+
+def test_a_client_that_has_failed_for_good_ends_the_consumer_and_health_says_so(running: Running) -> None:
+    """As a message, which is how a consumer is told; what was handled before is committed."""
+    fatal = Message(topic="cook", error=KafkaError(KafkaError._FATAL, "fenced"))  # noqa: SLF001 - its only name
+    assert not fatal.error().fatal()  # type: ignore[union-attr]  # so that it has to be known by its code
+    with pytest.raises(KafkaException):
+        Source.is_message(Script(), fatal)  # type: ignore[arg-type]  # it needs no connection
+
+    def fail() -> None:
+        raise KafkaException(fatal.error())
+
+    with pytest.raises(ClientFailed, match=r"has failed for good, reading cook: .*KAFKA_GROUP_INSTANCE_ID"):
+        running.run(running.messages(running.reading.good), fail)
+    assert (running.topic.handled, running.topic.done) == ({0: 1}, ["commit {0: 1}", "close"])
+    for why in (running.metrics.why_unhealthy(), running.metrics.why_unready()):
+        assert why.startswith("cook has failed: the Kafka client has failed for good")
+
+
+def test_what_is_handled_is_committed_before_a_client_that_does_not_close_ends_the_consumer(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "LEAVE_SECONDS", 0.2)
+    running.is_stuck = True
+    with pytest.raises(ClientFailed, match="cook does not end: its Kafka client does not close"):
+        running.run(running.messages(running.reading.good), until=(0, 0))
+    assert running.topic.done == ["commit {0: 1}", "close"]
+
+
+def test_what_has_ended_the_consumer_is_said_though_its_client_does_not_close(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clients, "LEAVE_SECONDS", 0.2)
+    running.is_stuck = True
+    with pytest.raises(UserError, match="3 messages in a row could not be read"):
+        running.run(running.messages(BAD, BAD, BAD))
+    assert "cook does not end" in caplog.text

@@ -1,5 +1,7 @@
 """The properties that promises rest on, and the first contact: how long it is waited for, what an error becomes."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +10,13 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from contract.errors import Forbidden, NotRegistered, PipelineError, SettingError, Unavailable
+from contract.errors import ClientFailed, Forbidden, NotRegistered, PipelineError, SettingError, Unavailable
 from runtime.clients import (
+    LEAVE_SECONDS,
+    Aside,
     broker_error,
     consumer_properties,
+    leave,
     make_client,
     producer_properties,
     registry_client,
@@ -184,3 +189,38 @@ def test_what_a_broker_reports_becomes_an_error_that_says_who_acts(code: int, ki
     error = broker_error(KafkaException(KafkaError(code)), "asking for the topics")
     assert type(error) is kind
     assert "asking for the topics: " in str(error)
+
+
+class TestLeaving:
+    """A client that does not close holds its process for a bounded time."""
+
+    def test_what_closing_raises_is_raised(self) -> None:
+        def fail() -> None:
+            raise Unavailable("the broker has gone")
+
+        leave(lambda: None, "cook")
+        with pytest.raises(Unavailable, match="the broker has gone"):
+            leave(fail, "cook")
+
+    def test_a_process_ends_in_a_sentence_while_its_client_still_waits(self) -> None:
+        """Within the grace that a container has, for a last commit and a close together."""
+        assert 2 * LEAVE_SECONDS < 30
+        program = (
+            "import threading; from runtime import clients; from runtime.command import create_parser, run_command; "
+            "clients.LEAVE_SECONDS = 0.1; waits = lambda *_: clients.leave(threading.Event().wait, 'cook'); "
+            "raise SystemExit(run_command(create_parser('cook', '', ''), waits, []))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+        said = "cook: cook does not end: its Kafka client does not close within 0.1 s; start it again\n"
+        assert (done.returncode, done.stderr) == (2, said)
+
+    def test_an_answer_is_waited_for_as_long_as_it_takes(self) -> None:
+        assert Aside(lambda: 7).result() == 7
+
+
+def test_a_fatal_error_is_the_clients_end_whoever_reports_it() -> None:
+    """A retry would be for ever."""
+    said = "Fatal error: Broker: fenced: Fatal consumer error: Broker: fenced"
+    error = broker_error(KafkaException(KafkaError(KafkaError._FATAL, said)), "reading t")  # noqa: SLF001 - its only name
+    assert isinstance(error, ClientFailed)
+    assert str(error).startswith("the Kafka client has failed for good, reading t: Broker: fenced; start it again")
