@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
@@ -76,9 +76,21 @@ def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) 
     letters = read_letters(settings, subject.dead_letters(group))
     offsets = flags.offset or _OFFSETS
     chosen = (one for one in letters if flags.reason in {None, one.reason} and one.offset in offsets)
-    count = replay_letters(settings, chosen, replays)
+    lost: list[str] = []
+    count = replay_letters(settings, _whole(chosen, lost), replays)
     print(f"{count} letters replayed to {replays}, which {group} alone reads")
-    return OK if count else FAILED
+    for sentence in lost:
+        print(sentence, file=sys.stderr)
+    return OK if count and not lost else FAILED
+
+
+def _whole(letters: Iterable[Letter], lost: list[str]) -> Iterator[Letter]:
+    """Give the letters that hold their message, and say of each other one why it cannot be replayed."""
+    for letter in letters:
+        if letter.lost:
+            lost.append(f"letter {letter.offset} is not replayed: {_why_lost(letter)}")
+        else:
+            yield letter
 
 
 def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:
@@ -89,9 +101,17 @@ def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:
     print(f"key         {letter.message.key()!r}")
     for name, content in headers_of(letter.message):
         print(f"header      {ascii(name)[1:-1]} = {content!r}")
+    if letter.lost:
+        print(f"value       none: {_why_lost(letter)}")
+        return
     for line in hexdump(value):
         print(line)
     print(f"as schema   {_read_anyhow(value, settings, reader)}")
+
+
+def _why_lost(letter: Letter) -> str:
+    place = f"{letter.topic} partition {letter.partition} offset {letter.original_offset}"
+    return f"the message is not in it, as {letter.lost}; it is at {place} for as long as that topic keeps it"
 
 
 def _read_anyhow(value: bytes, settings: Settings, reader: str) -> str:

@@ -1,13 +1,17 @@
 """Dead letters: what a consumer cannot read, kept with its reason in a topic of that consumer's own, and its replay.
 
-A letter is the message unchanged, key, value and headers, with further headers: where it was and why it is here.
+A letter is the message unchanged, key, value and headers, with further headers: where it was and why it is here. What
+is larger than the topic takes leaves only these, with its size and digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -27,14 +31,16 @@ from runtime.clients import (
 )
 from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
+from runtime.topics import LARGEST_KEPT, is_gone
 
 Headers: TypeAlias = list[tuple[str, bytes | str | None]]
 
-LARGEST_READ = 100_000_000
-"""Bytes of the largest message that a consumer takes, uncompressed: librdkafka's receive.message.max.bytes."""
+LARGEST_LETTER = LARGEST_KEPT - 64 * 1024
+"""Bytes of the largest message that is kept whole, uncompressed: its topic takes so much, and our headers."""
 
 _LETTER = "dead-letter."
 _REPLAY = "replay."
+_NO_TEXT = ("\ufffd", None)
 _PLACE = ("topic", "partition", "offset", "timestamp")
 
 
@@ -54,6 +60,16 @@ class DeadLetters:
         Raises Unavailable when they are not, but may be later, and TopicError or Forbidden when they never will. One
         that was written may then be written again.
         """
+        try:
+            self._write(letters)
+        except Unavailable:
+            # A producer does not believe that its topic is gone (`topic.metadata.propagation.max.ms`).
+            if is_gone(admin_client(self._settings), self._settings, self._topic):
+                again = "start again to have it made"
+                raise TopicError(f"{self._topic} cannot be written: there is no such topic; {again}") from None
+            raise
+
+    def _write(self, letters: Iterable[tuple[Message, Unreadable]]) -> None:
         # Made for the first letter: a consumer that has none needs no second connection.
         publisher = self._publisher or _Publisher(self._settings)
         self._publisher = None  # one that fails is not used again: it may have lost sight of the cluster for good
@@ -61,7 +77,13 @@ class DeadLetters:
             headers: Headers = []
             with suppress(Unreadable):  # its headers are lost to any client of this kind; the rest of it is kept
                 headers += headers_of(message)
-            publisher.send(self._topic, message.key(), message.value(), [*headers, *self._why(message, unreadable)])
+            why = self._why(message, unreadable)
+            whole = _Sent(message.key(), message.value(), [*headers, *why])
+            stub = partial(_without_message, message, why)
+            if whole.size() > LARGEST_LETTER or message.error() is not None:  # an error's value is its sentence
+                publisher.send(self._topic, stub())
+            else:
+                publisher.send(self._topic, whole, stub)
         publisher.finish(self._topic)
         self._publisher = publisher
 
@@ -92,6 +114,15 @@ class Letter:
     sentence: str
     message: Message
 
+    @property
+    def lost(self) -> str:
+        """Why the message is not here, as a clause; empty where it is."""
+        told = {name: _text(value) for name, value in headers_of(self.message)}
+        size, digest = (told.get(f"{_LETTER}{name}") for name in ("size", "sha256"))
+        if self.reason == Reason.COMPRESSION:
+            return "its batch cannot be decompressed"
+        return f"it is too large: {size} bytes, SHA-256 {digest}" if size and digest else ""
+
 
 def read_letters(settings: Settings, topic: str, start: int = 0) -> Iterator[Letter]:
     """Give every letter that the topic holds now, from offset `start` on, oldest first.
@@ -120,7 +151,7 @@ def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) ->
         place = (letter.topic, letter.partition, letter.original_offset, letter.timestamp)
         headers = [pair for pair in headers_of(letter.message) if not pair[0].startswith((_LETTER, _REPLAY))]
         headers += [(f"{_REPLAY}{name}", str(value).encode()) for name, value in zip(_PLACE, place, strict=True)]
-        publisher.send(topic, letter.message.key(), letter.message.value(), headers)
+        publisher.send(topic, _Sent(letter.message.key(), letter.message.value(), headers))
         count += 1
     publisher.finish(topic)
     return count
@@ -143,36 +174,71 @@ def hexdump(value: bytes) -> Iterator[str]:
         yield f"{start:08x}    {part.hex(' '):<48}{text}"
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What is written of a message."""
+
+    key: bytes | str | None
+    value: bytes | str | None
+    headers: Headers
+
+    def size(self) -> int:
+        return sum(len(part or b"") for part in (self.key, self.value, *chain.from_iterable(self.headers)))
+
+
+def _without_message(message: Message, why: Headers) -> _Sent:
+    if message.error() is not None:
+        return _Sent(None, None, why)
+    value = message.value() or b""
+    told = {"size": str(len(value)), "sha256": hashlib.sha256(value).hexdigest()}
+    return _Sent(None, None, [*why, *((f"{_LETTER}{name}", one.encode()) for name, one in told.items())])
+
+
 class _Publisher:
     """Publishes a few messages with headers, and tells whether all were acknowledged."""
 
     def __init__(self, settings: Settings) -> None:
-        # A broker's limit is for what is compressed, ours for what is not: what came in must go out again.
-        size = {"message.max.bytes": LARGEST_READ, "queue.buffering.max.kbytes": 2 * LARGEST_READ // 1024}
+        size = {"message.max.bytes": LARGEST_KEPT, "queue.buffering.max.kbytes": 2 * LARGEST_KEPT // 1024}
         self._producer = make_client(Producer, producer_properties(settings) | size | {"compression.type": "gzip"})
         self._limit = settings.delivery_timeout + 5
         self._failure: KafkaError | None = None
+        self._too_large: list[tuple[_Sent, Callable[[], _Sent]]] = []
 
-    def send(self, topic: str, key: bytes | str | None, value: bytes | None, headers: Headers) -> None:
+    def send(self, topic: str, sent: _Sent, smaller: Callable[[], _Sent] | None = None) -> None:
+        """Send a message, and `smaller` instead of it if the topic does not take it for its size."""
+
+        def report(error: KafkaError | None, _message: Message) -> None:
+            if smaller is not None and error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._too_large.append((sent, smaller))
+            else:
+                self._failure = error or self._failure
+
         while self._failure is None:
             with _told(topic):
                 try:
-                    self._producer.produce(topic, value, key, 0, headers=headers, on_delivery=self._report)
+                    self._producer.produce(topic, sent.value, sent.key, 0, headers=sent.headers, on_delivery=report)
                 except BufferError:
                     self._producer.poll(0.1)
                 else:
                     return
 
     def finish(self, topic: str) -> None:
+        self._flush(topic)
+        together, self._too_large = self._too_large, []
+        for sent, smaller in together:  # by itself it may be taken
+            self.send(topic, sent, smaller)
+            self._flush(topic)
+        for _, smaller in self._too_large:
+            self.send(topic, smaller())
+        self._flush(topic)
+
+    def _flush(self, topic: str) -> None:
         with _told(topic):
             left = self._producer.flush(self._limit)
         if self._failure is not None:
             raise _error_of(topic, self._failure)
         if left:
             raise Unavailable(f"{topic} cannot be written now: {left} messages are not acknowledged")
-
-    def _report(self, error: KafkaError | None, _message: Message) -> None:
-        self._failure = error or self._failure
 
 
 @contextmanager
@@ -229,7 +295,11 @@ def headers_of(message: Message) -> Headers:
     try:
         headers = message.headers() or []
     except (SystemError, UnicodeDecodeError):  # the client's own way of saying so
-        raise Unreadable(Reason.MALFORMED, "the name of one of its headers is not UTF-8") from None
+        # It keeps what it has failed at, a tuple with nothing in it, and whoever looked again would end the process.
+        headers = [_NO_TEXT]
+        message.set_headers(headers)
+    if headers == [_NO_TEXT]:
+        raise Unreadable(Reason.MALFORMED, "the name of one of its headers is not UTF-8")
     return list(headers.items()) if isinstance(headers, dict) else list(headers)
 
 

@@ -13,10 +13,11 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from consumers.letters import headers_of
 from consumers.source import POLL_SECONDS, Resume, Source
 from contract.codec import RecordDeserializer, schema_id_of
-from contract.errors import Unreadable
+from contract.errors import Reason, Unreadable
 from contract.records import R
 from contract.subjects import Subject
 from runtime.clients import DENIED, broker_error, is_fatal
+from runtime.groups import is_not_decompressed
 from runtime.topics import Servers
 
 LOOK_BACK = 1_000
@@ -58,10 +59,13 @@ def observe_messages(
         source.read_alone(resume, LOOK_BACK)
         while not stop.is_set():
             messages = source.receive(POLL_SECONDS)
-            for error in filter(None, (message.error() for message in messages)):
+            for message in messages:
+                if (error := message.error()) is None or (is_not_decompressed(message) and source.go_behind(message)):
+                    continue
                 if is_fatal(error) or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
                     raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
-            observe([_observed(one, deserializer, context) for one in messages if one.error() is None])
+            seen = [one for one in messages if one.error() is None or is_not_decompressed(one)]
+            observe([_observed(one, deserializer, context) for one in seen])
     except KafkaException as error:
         raise broker_error(error, f"reading {subject.topic}") from None
     finally:
@@ -70,6 +74,8 @@ def observe_messages(
 
 def _observed(message: Message, deserializer: RecordDeserializer[R], context: SerializationContext) -> Observed[R]:
     try:
+        if (error := message.error()) is not None:
+            raise Unreadable(Reason.COMPRESSION, error.str())  # noqa: TRY301 - as every other one
         context.headers = headers_of(message)
         record = deserializer(message.value(), context)
     except Unreadable as unreadable:

@@ -13,7 +13,7 @@ from consumers.batches import Batch, Polled
 from consumers.letters import DeadLetters, headers_of, origin_of_replay
 from consumers.source import Source
 from contract.codec import RecordDeserializer
-from contract.errors import QUOTING, Reason, Rejected, Unreadable, UserError
+from contract.errors import QUOTING, Reason, Rejected, TopicError, Unreadable, UserError
 from contract.records import R
 from contract.subjects import Subject
 from runtime.metrics import ConsumerMetrics
@@ -82,7 +82,14 @@ class BatchReader(Generic[R]):
                     fetched = fetched[: index + 1 - in_row]
                     letters, in_row = letters[:-in_row], 0
                     break
-        self._send(letters)
+        try:
+            self._send(letters)
+        except TopicError as error:
+            bad, _ = letters[0]
+            first = fetched.index(bad)
+            if not first:
+                raise TopicError(f"{error}; {source.how_to_pass(bad)}") from None
+            return _without_letters(source, fetched[:first], read[:first])  # what is good before it is handled first
         self._in_row = in_row
         return _without_letters(source, fetched, read)
 
@@ -107,6 +114,8 @@ class BatchReader(Generic[R]):
             origin_of_replay(message)
         if known is not None:
             return known
+        if (error := message.error()) is not None:
+            raise Unreadable(Reason.COMPRESSION, error.str())
         self._context.headers = headers_of(message)
         return self._deserializer(message.value(), self._context)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -13,24 +12,24 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from contract.errors import LedgerError, TopicError, Unavailable
 from runtime.clients import (
     DENIED,
+    NOT_JOINED,
     broker_error,
-    cluster_metadata,
     consumer_properties,
     is_fatal,
     leave,
     make_client,
 )
-from runtime.groups import BATCH, topic_ends
+from runtime.groups import BATCH, behind_batch, is_not_decompressed, topic_ends
 from runtime.metrics import STATISTICS_MS
 from runtime.settings import Settings
 from runtime.telemetry import Thinning
+from runtime.topics import is_gone
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 0.05
 """What a killed consumer may repeat, beside the batch in hand; commits as fast as they go take a sixth of its speed."""
-GONE_SECONDS = 5.0
 SILENCE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
@@ -241,27 +240,42 @@ class Source:
         if (error := message.error()) is None:
             return True
         where = f"{message.topic()} partition {message.partition()}"
-        if error.code() in DENIED or is_fatal(error):
+        if error.code() in DENIED | NOT_JOINED.keys() or is_fatal(error):
             raise KafkaException(error)
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._is_gone(message.topic() or ""):
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and is_gone(
+            self.client, self._settings, message.topic() or ""
+        ):
             raise TopicError(f"{where} is gone: {error.str()}; start again to have the topic made")
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
             raise self._lost(message)
+        if is_not_decompressed(message):
+            return self.go_behind(message)
         place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
         # The client gets over it by itself.
         log.warning("%s goes on after an error of %s: %s", self.group, where, error.str(), extra=place)
         return False
 
-    def _is_gone(self, topic: str) -> bool:
-        """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""
-        deadline = time.monotonic() + GONE_SECONDS
-        with suppress(Unavailable):  # then nobody knows
-            while time.monotonic() < deadline:
-                time.sleep(GONE_SECONDS / 5)  # first of all: a deletion, too, is not known everywhere at once
-                if topic in cluster_metadata(self.client, self._settings).topics:
-                    return False
-            return True
-        return False
+    def how_to_pass(self, message: Message) -> str:
+        """Return what a person can do to go on without a message that can neither be read nor kept."""
+        partition, behind = message.partition() or 0, (message.offset() or 0) + 1
+        servers = self._settings.kafka_bootstrap_servers
+        command = (
+            f"kafka-consumer-groups --bootstrap-server {servers} --group {self.group} --topic {self.topic}:{partition} "
+            f"--reset-offsets --to-offset {behind} --execute"
+            if self.resume_from is None
+            else f"python -m consumers.ledger skip {partition} {behind}"
+        )
+        return f"to go on without partition {partition} offset {behind - 1}, which is lost then, run: {command}"
+
+    def go_behind(self, message: Message) -> bool:
+        """Go on behind a batch that cannot be decompressed; False where that has to be tried again."""
+        try:
+            behind = behind_batch(self._settings, message)
+        except (KafkaException, Unavailable) as error:
+            self._log.warning("%s cannot pass a batch that it cannot decompress: %s", self.group, error)
+            return False
+        self.client.seek(TopicPartition(message.topic() or "", message.partition() or 0, behind))
+        return True
 
     def _lost(self, message: Message) -> TopicError:
         """Name what is gone when the topic no longer has the ledger's next offset."""

@@ -79,7 +79,13 @@ def to_consume(subject: Subject, group: str) -> tuple[Permission, ...]:
         Permission("READ", "topic", subject.replays(group)),
         Permission("READ", "group", f"{group}.replays"),
         Permission("WRITE", "topic", subject.dead_letters(group)),
+        *_to_check(subject.topic, subject.dead_letters(group), subject.replays(group)),
     )
+
+
+def _to_check(*topics: str) -> tuple[Permission, ...]:
+    """Give what it takes to see that topics keep what they are given."""
+    return tuple(Permission("DESCRIBE_CONFIGS", "topic", topic) for topic in topics)
 
 
 def _to_watch(subject: Subject, principal: str) -> tuple[Permission, ...]:
@@ -100,7 +106,7 @@ def _to_replay(subject: Subject, principal: str) -> tuple[Permission, ...]:
 
 
 def _to_release(subject: Subject, _principal: str) -> tuple[Permission, ...]:
-    operations: tuple[Operation, ...] = ("CREATE", "DESCRIBE")
+    operations: tuple[Operation, ...] = ("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
     topics = [subject.topic, *subject.topics_beside]
     return tuple(Permission(operation, "topic", name) for name in topics for operation in operations)
 

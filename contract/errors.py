@@ -110,6 +110,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"  # the bytes end inside the record
     TRAILING_BYTES = "trailing-bytes"  # bytes are left behind the record
     MALFORMED = "malformed"  # bytes that no writer of this schema produces
+    COMPRESSION = "compression"  # its batch cannot be decompressed, or has more in it than the client takes
     NOT_READABLE = "not-readable"  # the writer's schema does not resolve to the reader's
     BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version
     TOMBSTONE = "tombstone"  # no value at all

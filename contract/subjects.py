@@ -89,6 +89,8 @@ class Subject:
     released: tuple[SchemaFile, ...]
     partitions: int
     replication: int
+    max_message_bytes: int
+    """The largest batch that the topic takes, as it is sent, compressed (max.message.bytes)."""
     key: str | None
     identity: str | None
     readers: Mapping[str, int]
@@ -154,6 +156,7 @@ class Subject:
 class _Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partitions: Annotated[int, msgspec.Meta(ge=1)] = 1
     replication: Annotated[int, msgspec.Meta(ge=1)] = 1
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)] = 1_048_588  # Kafka's own default
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -273,6 +276,7 @@ def _subject(
         released=_released(directory, current.path.stem, known),
         partitions=entry.topic.partitions,
         replication=entry.topic.replication,
+        max_message_bytes=entry.topic.max_message_bytes,
         key=entry.key,
         identity=entry.identity,
         readers=entry.readers,

@@ -48,7 +48,9 @@ class RecordProducer(Generic[R]):
         self._serializer = RecordSerializer(record, servers.registry)
         self._key = None if subject.key is None else attrgetter(subject.key)
         # Made first: it connects in the background while the registry is asked.
-        self._producer = make_client(Producer, producer_properties(servers.settings, bulk=bulk))
+        self._producer = make_client(
+            Producer, producer_properties(servers.settings, bulk=bulk, batch_bytes=subject.max_message_bytes)
+        )
         self._frame = wait_until_available(lambda: self._serializer.frame(subject.name), servers.settings)
         schema_id, version = schema_id_of(self._frame), record.VERSION
         extra = {"topic": self.topic, "schema_id": schema_id}

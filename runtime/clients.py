@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from contract.errors import ClientFailed, Forbidden, SettingError, Unavailable
+from contract.errors import ClientFailed, Forbidden, SettingError, Unavailable, UserError
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _TELL_AT_TRY = 2
 _FIRST_TRY_SECONDS = 1.0
+FETCH_BYTES = 64 * 1024
+BATCH_BYTES = 1_000_000
+"""librdkafka's own default of what it sends at once."""
 LEAVE_SECONDS = 12.0
 """A consumer that cannot reach its broker takes 5 s to leave its group; containers are killed 30 s after SIGTERM."""
 
@@ -35,6 +38,18 @@ _TLS_SIGNS = {
     " alert ": "the broker does not take our certificate, check KAFKA_SSL_CERTIFICATE_LOCATION and …KEY_LOCATION",
 }
 """What librdkafka says in passing, and what it means."""
+
+NOT_JOINED: Mapping[int, str] = {
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: (
+        "another client of the group has another partition.assignment.strategy than "
+        "cooperative-sticky): stop it, or give it a group of its own"
+    ),
+    KafkaError.INVALID_SESSION_TIMEOUT: (
+        "a session is 10 s here: set group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers so"
+    ),
+    KafkaError.GROUP_MAX_SIZE_REACHED: "the group has as many members as group.max.size of the brokers lets in",
+}
+"""What keeps a consumer out of its group until a person has done something, and what to do."""
 
 _FATAL_ADVICE = "start it again; if KAFKA_GROUP_INSTANCE_ID is set, each member of the group needs one of its own"
 
@@ -49,8 +64,11 @@ DENIED = frozenset(
 )
 
 
-def producer_properties(settings: Settings, *, bulk: bool = False) -> dict[str, Any]:
-    """Properties of an idempotent producer whose every record is acknowledged or reported; in bulk only the latter."""
+def producer_properties(settings: Settings, *, bulk: bool = False, batch_bytes: int = BATCH_BYTES) -> dict[str, Any]:
+    """Properties of an idempotent producer whose every record is acknowledged or reported; in bulk only the latter.
+
+    `batch_bytes` is the most that the topic takes at once.
+    """
     return common_properties(settings) | {
         "acks": "all",
         "enable.idempotence": True,
@@ -68,6 +86,7 @@ def producer_properties(settings: Settings, *, bulk: bool = False) -> dict[str, 
         # To report each record of a bulk that went well would take a third of the time.
         "delivery.report.only.error": bulk,
         # The queue is the bound on memory; a full one is back-pressure.
+        "batch.size": min(batch_bytes, BATCH_BYTES),
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 32 * 1024,
         **settings.kafka,
@@ -92,6 +111,10 @@ def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
         "heartbeat.interval.ms": 2_000,
         # The prefetch is the bound on memory: as much as the fastest consumer reads in twice the time until the fetcher
         # looks again whether there is room, which is a second by default.
+        # What comes in one answer is decompressed at once, a thousandfold by gzip. Of what is larger one batch comes.
+        "fetch.message.max.bytes": FETCH_BYTES,
+        "fetch.max.bytes": FETCH_BYTES,
+        "message.max.bytes": FETCH_BYTES,  # or it would raise the line above
         "fetch.queue.backoff.ms": 5,
         "queued.min.messages": 15_000,
         "queued.max.messages.kbytes": 32 * 1024,
@@ -240,9 +263,11 @@ def connection_hint(settings: Settings, wanted: Callable[[], bool]) -> str:
     return ""
 
 
-def broker_error(error: KafkaException, doing: str) -> Unavailable | Forbidden | ClientFailed:
+def broker_error(error: KafkaException, doing: str) -> Unavailable | UserError | ClientFailed:
     """Turn what a broker or librdkafka reports into this project's errors."""
     reason: KafkaError = error.args[0]
+    if advice := NOT_JOINED.get(reason.code()):
+        return UserError(f"the broker refused us, {doing}: {reason.str()}; {advice}")
     if is_fatal(reason):
         said = reason.str().rpartition("Fatal consumer error: ")[2]
         return ClientFailed(f"the Kafka client has failed for good, {doing}: {said}; {_FATAL_ADVICE}")

@@ -147,14 +147,58 @@ def read_to_end(client: Consumer, settings: Settings, place: TopicPartition) -> 
     client.assign([TopicPartition(place.topic, place.partition, first)])
     deadline = time.monotonic() + settings.request_timeout
     while first < end:
-        messages = client.consume(BATCH, 0.1)
-        for error in filter(None, map(Message.error, messages)):
-            raise KafkaException(error)
+        found = client.consume(BATCH, 0.1)
+        messages = [one for one in found if one.error() is None]
         if messages:
             first = (messages[-1].offset() or 0) + 1
             deadline = time.monotonic() + settings.request_timeout
             yield messages
+        if bad := next((one for one in found if one.error() is not None), None):
+            first = behind_batch(settings, bad)
+            client.assign([TopicPartition(place.topic, place.partition, first)])
         elif client.position([place])[0].offset >= end:
             return  # what is left are a transaction's markers
         elif time.monotonic() > deadline:
             raise Unavailable(f"the broker does not answer, reading {place.topic} at offset {first}")
+
+
+def is_not_decompressed(message: Message) -> bool:
+    """Return whether this is in the place of a batch that the client cannot decompress, and asks for again for ever."""
+    error = message.error()
+    return error is not None and error.code() == KafkaError._BAD_COMPRESSION  # noqa: SLF001 - librdkafka's name for it
+
+
+def behind_batch(settings: Settings, bad: Message) -> int:
+    """Return the offset behind a batch that cannot be decompressed; the client knows only where the batch begins.
+
+    Asks the broker for a few offsets behind it: those in the batch are answered with the batch again. Raises
+    KafkaException for any other error than that of such a batch, Unavailable when the broker does not answer.
+    """
+    if not is_not_decompressed(bad):
+        raise KafkaException(bad.error())
+    topic, partition, start = bad.topic() or "", bad.partition() or 0, bad.offset() or 0
+    with reading_client(settings) as client:
+        place = TopicPartition(topic, partition)
+        _, end = client.get_watermark_offsets(place, timeout=settings.request_timeout)
+        inside, behind, step = start, end, 1
+        while behind - inside > 1:
+            asked = inside + min(step, (behind - inside) // 2)  # most of them are short
+            if _is_in_batch(client, settings, TopicPartition(topic, partition, asked), start):
+                inside, step = asked, 4 * step
+            else:
+                behind, step = asked, behind
+        return behind
+
+
+def _is_in_batch(client: Consumer, settings: Settings, place: TopicPartition, start: int) -> bool:
+    client.assign([place])
+    deadline = time.monotonic() + settings.request_timeout
+    while time.monotonic() < deadline:
+        message = client.poll(0.1)
+        if message is not None and message.error() is None:
+            return False
+        if message is not None and is_not_decompressed(message):
+            return (message.offset() or 0) <= start
+        if message is not None:
+            raise KafkaException(message.error())
+    raise Unavailable(f"the broker does not answer, reading {place.topic} at offset {place.offset}")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ of none of its stubs
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
@@ -20,9 +26,13 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 5.0
+SIZE = "max.message.bytes"
+# A topic that is compacted keeps one record of each key, whatever the cluster's default is.
+RECORDS = {"cleanup.policy": "delete"}
 # For ever, and with room for a message of any usual size and the headers that are added to it.
 LARGEST_KEPT = 16 * 1024 * 1024
-KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(LARGEST_KEPT)}
+KEPT = RECORDS | {"retention.ms": "-1", "retention.bytes": "-1", SIZE: str(LARGEST_KEPT)}
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,13 @@ class Servers:
         """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
 
         What is absent is made with the partitions and replicas that settings and contract say. Raises Forbidden with
-        the command that makes a topic, where we may not, or that grants what we lack of `needs`, and Unavailable when
-        no broker answers in time.
+        the command that makes a topic, where we may not, or that grants what we lack of `needs`, TopicError with the
+        command that mends a topic which would lose what it is given, and Unavailable when no broker answers in time.
         """
         settings = self.settings
         replication = settings.topic_replication or subject.replication
-        topics = [NewTopic(subject.topic, settings.topic_partitions or subject.partitions, replication)]
+        config = RECORDS | {SIZE: str(subject.max_message_bytes)}
+        topics = [NewTopic(subject.topic, settings.topic_partitions or subject.partitions, replication, config=config)]
         topics += [NewTopic(name, 1, replication, config=KEPT) for name in others]
         return wait_until_available(lambda: self.find_or_make(settings, topics, needs), settings)[0]
 
@@ -65,13 +76,14 @@ def connect(settings: Settings) -> Servers:
 def find_or_make(
     settings: Settings, topics: Sequence[NewTopic], needs: Collection[Permission] = ()
 ) -> list[Topic]:  # fmt: skip
-    """Find topics on the broker, making those that are absent, and make sure of our permissions."""
+    """Find topics on the broker, making those that are absent; make sure of our permissions and their properties."""
     admin = admin_client(settings)
     metadata = cluster_metadata(admin, settings)
     absent = [new for new in topics if new.topic not in metadata.topics]  # or not to be seen by us
     for new in absent:
         _make(admin, settings, new, needs)
     require(needs, admin, settings)
+    _check_properties(admin, settings, [new for new in topics if new not in absent])
     names = [new.topic for new in topics]
     try:
         found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
@@ -81,6 +93,50 @@ def find_or_make(
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet") from None
         raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+
+
+def is_gone(client: AdminClient | Consumer, settings: Settings, topic: str) -> bool:
+    """Tell a deleted topic from a new one that a broker of the cluster has not heard of yet: both say the same."""
+    deadline = time.monotonic() + GONE_SECONDS
+    with suppress(Unavailable):  # then nobody knows
+        while time.monotonic() < deadline:
+            time.sleep(GONE_SECONDS / 5)  # first of all: a deletion, too, is not known everywhere at once
+            if topic in cluster_metadata(client, settings).topics:
+                return False
+        return True
+    return False
+
+
+def _check_properties(admin: AdminClient, settings: Settings, topics: Sequence[NewTopic]) -> None:
+    """Raise TopicError for a topic that was made otherwise than we make it, and would lose what it is given."""
+    resources = {new.topic: ConfigResource(ResourceType.TOPIC, new.topic) for new in topics}
+    found = admin.describe_configs([*resources.values()], request_timeout=settings.request_timeout) if topics else {}
+    for new in topics:
+        try:
+            has = {name: entry.value for name, entry in found[resources[new.topic]].result().items()}
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                continue  # whoever needs to know may ask: `require` has made sure of it
+            raise broker_error(error, f"asking how {new.topic} is made") from None
+        wanted = dict(new.config or {})
+        largest, limit = int(has[SIZE]), int(wanted.pop(SIZE))
+        is_kept = "retention.ms" in wanted
+        wrong = {name: value for name, value in wanted.items() if has[name] != value}
+        wrong |= {SIZE: str(limit)} if largest < limit and is_kept else {}
+        mend = (
+            f"kafka-configs --bootstrap-server {settings.kafka_bootstrap_servers} --alter --entity-type topics "
+            f"--entity-name {new.topic} --add-config "
+        )
+        if wrong:
+            now = ", ".join(f"{name}={has[name]}" for name in wrong)
+            changes = ",".join(f"{name}={value}" for name, value in wrong.items())
+            raise TopicError(f"the topic {new.topic} has {now} and would lose what it is given; run: {mend}{changes}")
+        if largest > limit and not is_kept:
+            log.warning(
+                "the topic %s takes %d bytes at once, subjects.yaml says %d: decompressed, they may need more memory "
+                "than there is; to mend that: %s%s=%d",
+                *(new.topic, largest, limit, mend, SIZE, limit),
+            )
 
 
 def _make(admin: AdminClient, settings: Settings, new: NewTopic, needs: Collection[Permission]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,7 +14,7 @@ from typing import Any
 
 import confluent_kafka
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ of none of its stubs
     AdminClient,
     AlterConfigOpType,
@@ -20,11 +22,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ 
     ConfigResource,
     ResourceType,
 )
+from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema
 
 from contract.codec import ASK_AGAIN_SECONDS
-from runtime.topics import LARGEST_KEPT
-from tests.restaurant import LIMIT, Restaurant, Service, wait_until
+from runtime.topics import KEPT, LARGEST_KEPT
+from tests.restaurant import LIMIT, ROOT, Restaurant, Service, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -33,9 +36,24 @@ HEADERS: list[tuple[str, Any]] = [("trace", b"\x00\xff"), ("trace", "again"), ("
 
 def publish(restaurant: Restaurant, value: bytes | None, key: bytes | None = b"17", **more: Any) -> None:
     """Publish a message as anybody can."""
-    producer = Producer({"bootstrap.servers": restaurant.bootstrap_servers, "message.max.bytes": 10_000_000})
-    producer.produce(restaurant.topic, value, key, **more)
-    assert producer.flush(10) == 0
+    publish_packed(restaurant, "none", value, key, **more)
+
+
+def publish_packed(restaurant: Restaurant, compression: str, value: bytes | None, *more: Any, **others: Any) -> None:
+    """Publish a message that may be large before it is compressed."""
+    most = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1_000_000}
+    packed = {"bootstrap.servers": restaurant.bootstrap_servers, "compression.type": compression, **most}
+    errors: list[KafkaError | None] = []
+    producer = Producer(packed)
+    others["on_delivery"] = lambda error, _: errors.append(error)
+    producer.produce(restaurant.topic, value, *more, **others)
+    assert (producer.flush(30), errors) == (0, [None])
+
+
+def highest_memory(service: Service) -> int:
+    """Return the most MiB of memory that a service has had."""
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())
+    return int(line) // 1024
 
 
 def read(restaurant: Restaurant, topic: str, count: int) -> list[Message]:
@@ -246,18 +264,25 @@ def test_an_identity_with_another_content_is_a_letter_of_the_handler(restaurant:
     assert restaurant.rows("SELECT partition, offset, line FROM duplicates") == [(0, 2, 1)]
 
 
-def test_both_topics_keep_what_they_get_and_have_room_for_a_full_size_message(restaurant: Restaurant) -> None:
-    """Unlimited in time and size; a message as large as the topic takes fits with its headers."""
-    start_cook(restaurant)
+def properties(restaurant: Restaurant, topic: str) -> dict[str, str]:
+    """Return a topic's properties."""
     admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    return {key: entry.value for key, entry in admin.describe_configs([resource])[resource].result(10).items()}
+
+
+def test_the_topics_keep_what_they_get_and_have_room_for_a_full_size_message(restaurant: Restaurant) -> None:
+    """Whatever the cluster's defaults are; a message as large as the topic takes fits with its headers."""
+    start_cook(restaurant)
+    orders = properties(restaurant, restaurant.topic)
+    assert (orders["cleanup.policy"], orders["max.message.bytes"]) == ("delete", "65536")
     for name in ("dead-letters", "replays"):
-        resource = ConfigResource(ResourceType.TOPIC, f"{restaurant.topic}.cook.{name}")
-        settings = {key: entry.value for key, entry in admin.describe_configs([resource])[resource].result(10).items()}
+        settings = properties(restaurant, f"{restaurant.topic}.cook.{name}")
         assert settings["retention.ms"] == settings["retention.bytes"] == "-1"
-        assert settings["max.message.bytes"] == str(LARGEST_KEPT)
-    publish(restaurant, b"x" * 1_040_000, headers=HEADERS)
+        assert (settings["cleanup.policy"], settings["max.message.bytes"]) == ("delete", str(LARGEST_KEPT))
+    publish(restaurant, b"x" * 65_000, headers=HEADERS)
     (message,) = read(restaurant, f"{restaurant.topic}.cook.dead-letters", 1)
-    assert message.value() == b"x" * 1_040_000
+    assert message.value() == b"x" * 65_000
     assert command(restaurant, "replay", "cook")[0] == 0
     assert len(letters(restaurant, "cook", 2)) == 2
 
@@ -265,20 +290,145 @@ def test_both_topics_keep_what_they_get_and_have_room_for_a_full_size_message(re
 def test_a_letter_topic_that_cannot_be_written_stops_the_consumer_and_nothing_is_committed(
     restaurant: Restaurant,
 ) -> None:
-    """The message is not dropped: when the topic takes letters again, it is there."""
-    assert start_cook(restaurant).stop() == 0
+    """The message is not dropped: it is there when the topic takes letters again; what is good before it is handled."""
+    cook = start_cook(restaurant)
     topic = f"{restaurant.topic}.cook.dead-letters"
     configure(restaurant, topic, "max.message.bytes", "20")
-    publish(restaurant, b"noise")
     restaurant.waiter("napoli", "3")
-    stopped = restaurant.start("cook")
-    assert stopped.process.wait(40) == 2
-    assert f"cook: {topic} cannot be written: Broker: Message size too large" in stopped.errors()
-    assert "Traceback" not in stopped.errors()
-    assert committed(restaurant, "cook") <= 0
+    publish(restaurant, b"noise")
+    restaurant.waiter("diavola", "4")
+    assert cook.process.wait(40) == 2
+    assert len(cook.lines()) == 1
+    assert f"cook: {topic} cannot be written: Broker: Message size too large" in cook.errors()
+    assert "to go on without partition 0 offset 1, which is lost then, run: kafka-consumer-groups" in cook.errors()
+    assert f"--group cook --topic {restaurant.topic}:0 --reset-offsets --to-offset 2 --execute" in cook.errors()
+    assert "Traceback" not in cook.errors()
+    assert committed(restaurant, "cook") == 1
     configure(restaurant, topic, "max.message.bytes", str(LARGEST_KEPT))
-    restaurant.start("cook").wait_for_lines(1)
+    assert len(restaurant.start("cook").wait_for_lines(1)) == 1
     assert letters(restaurant, "cook", 1)[0]["reason"] == "not-framed"
+
+
+def test_a_ledgers_consumer_says_how_its_ledger_passes_a_message_over(restaurant: Restaurant) -> None:
+    manager = restaurant.start("manager")
+    manager.wait_for_error("manager was given partitions")
+    configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", "20")
+    publish(restaurant, b"noise")
+    assert manager.process.wait(40) == 2
+    assert "which is lost then, run: python -m consumers.ledger skip 0 1" in manager.errors()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "20")]
+)
+def test_a_letter_topic_that_would_lose_letters_is_refused_with_the_command_that_mends_it(
+    restaurant: Restaurant, name: str, value: str
+) -> None:
+    """As a topic that somebody has made by hand, on a cluster whose defaults are others."""
+    topic = f"{restaurant.topic}.cook.dead-letters"
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1, 1, config=KEPT | {name: value})])[topic].result(10)
+    wait_until(lambda: topic in admin.list_topics(timeout=10).topics, what=topic)
+    refused = restaurant.start("cook")
+    assert refused.process.wait(40) == 2
+    assert (
+        f"the topic {topic} has {name}={value} and would lose what it is given; run: kafka-configs" in refused.errors()
+    )
+    assert f"--entity-name {topic} --add-config {name}={KEPT[name]}" in refused.errors()
+    configure(restaurant, topic, name, KEPT[name])
+    start_cook(restaurant)
+
+
+def test_a_compacted_topic_of_orders_is_refused_and_one_with_room_for_bombs_is_warned_of(
+    restaurant: Restaurant,
+) -> None:
+    """Compaction keeps one order of each table; a topic that others have made for large messages is theirs."""
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    admin.create_topics([NewTopic(restaurant.topic, 1, 1)])[restaurant.topic].result(10)
+    cook = start_cook(restaurant)
+    assert f"the topic {restaurant.topic} takes 1048588 bytes at once, subjects.yaml says 65536" in cook.errors()
+    assert f"--entity-name {restaurant.topic} --add-config max.message.bytes=65536" in cook.errors()
+    assert cook.stop() == 0
+    configure(restaurant, restaurant.topic, "cleanup.policy", "compact")
+    refused = restaurant.start("manager")
+    assert refused.process.wait(40) == 2
+    assert (
+        f"the topic {restaurant.topic} has cleanup.policy=compact and would lose what it is given" in refused.errors()
+    )
+
+
+def test_a_letter_topic_that_was_deleted_stops_the_consumer_and_is_there_after_a_start(restaurant: Restaurant) -> None:
+    """It is not waited for: nobody makes it but a consumer that starts."""
+    hurried = {"DELIVERY_TIMEOUT": "3"}
+    cook = restaurant.start("cook", hurried)
+    cook.wait_for_error("cook was given partitions")
+    topic = f"{restaurant.topic}.cook.dead-letters"
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    admin.delete_topics([topic])[topic].result(10)
+    publish(restaurant, b"noise")
+    assert cook.process.wait(60) == 2
+    assert f"cook: {topic} cannot be written: there is no such topic; start again to have it made" in cook.errors()
+    start_cook(restaurant)
+    assert letters(restaurant, "cook", 1)[0]["reason"] == "not-framed"
+
+
+def test_what_is_small_when_it_is_compressed_and_large_when_it_is_not_stops_nobody(restaurant: Restaurant) -> None:
+    """Each consumer stays within its container's memory; the letter has size and digest instead of the message."""
+    (limit,) = re.findall(r"(?s)x-service:.*?mem_limit: (\d+)m", (ROOT / "docker-compose.yaml").read_text())
+    consumers = [restaurant.start(name) for name in ("cook", "manager")]
+    for name, consumer in zip(("cook", "manager"), consumers, strict=True):
+        consumer.wait_for_error(f"{name}.replays was given partitions")
+    value = bytes(60_000_000)
+    for _ in range(3):
+        publish_packed(restaurant, "gzip", value)
+    restaurant.waiter("napoli", "3")
+    consumers[0].wait_for_lines(1)
+    restaurant.wait_for_rows(1)
+    for name, consumer in zip(("cook", "manager"), consumers, strict=True):
+        (letter, *_), (message, *_) = (
+            letters(restaurant, name, 3),
+            read(restaurant, f"{restaurant.topic}.{name}.dead-letters", 3),
+        )
+        assert (letter["size"], letter["sha256"]) == ("60000000", hashlib.sha256(value).hexdigest())
+        assert (letter["offset"], message.key(), message.value()) == ("0", None, None)
+        assert highest_memory(consumer) < int(limit)
+    code, said = command(restaurant, "show", "cook", "0")
+    where = f"it is at {restaurant.topic} partition 0 offset 0 for as long as that topic keeps it"
+    assert (code, f"60000000 bytes, SHA-256 {letter['sha256']}; {where}" in said) == (0, True)
+    code, said = command(restaurant, "replay", "cook")
+    assert (code, "0 letters replayed" in said, "letter 2 is not replayed" in said) == (1, True, True)
+    assert restaurant.run("-m", "consumers.ledger", "verify").returncode == 0
+
+
+def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it_is_read(
+    restaurant: Restaurant,
+) -> None:
+    """A client gives a bomb of zstd up, and would ask for the same batch for ever; it may hold many messages."""
+    restaurant.make_topic()
+    configure(restaurant, restaurant.topic, "max.message.bytes", "1000000")
+    bomb = Producer(
+        {
+            "bootstrap.servers": restaurant.bootstrap_servers,
+            "compression.type": "zstd",
+            "linger.ms": 5000,
+            "batch.size": 200_000_000,
+            "message.max.bytes": 200_000_000,
+            "queue.buffering.max.kbytes": 500_000,
+        }
+    )
+    for _ in range(130):
+        bomb.produce(restaurant.topic, bytes(1_000_000))
+    assert bomb.flush(60) == 0
+    restaurant.waiter("napoli", "3")
+    cook = restaurant.start("cook")
+    assert cook.wait_for_lines(1) == ["Received an order for a pizza napoli at table 3 !"]
+    restaurant.start("manager")
+    assert [row[3] for row in restaurant.wait_for_rows(1)] == [130]
+    (letter,) = letters(restaurant, "cook", 1)
+    assert (letter["reason"], letter["offset"]) == ("compression", "0")
+    assert "its batch cannot be decompressed" in command(restaurant, "show", "cook", "0")[1]
+    verified = restaurant.run("-m", "consumers.ledger", "verify")
+    assert (verified.returncode, verified.stdout) == (0, "1 rows, 0 duplicates, 1 letters, 0 missing\n")
 
 
 def test_what_is_good_in_between_ends_a_row_of_letters(restaurant: Restaurant) -> None:
