@@ -163,7 +163,11 @@ def test_another_ledger_in_the_same_group_is_refused_until_it_is_adopted(recorde
 
 def test_a_ledger_is_not_adopted_while_its_group_is_at_work(recorded: Restaurant) -> None:
     """The members would write their own mark again; the sentence says what to do."""
+    other: dict[str, Any] = {"DATA_DIR": str(recorded.directory / "other")}
+    assert recorded.run("-m", "consumers.manager", env=other).returncode == 2
     manager = recorded.start("manager")
     manager.wait_for_error("manager was given partitions")
-    code, _, told = command(recorded, "adopt", "manager")
+    code, _, told = command(recorded, "adopt", "manager", **other)
     assert (code, "stop every manager" in told) == (2, True)
+    code, _, told = command(recorded, "adopt", "manager")
+    assert (code, f"is held by process {manager.process.pid}" in told) == (2, True)

@@ -182,3 +182,18 @@ def test_a_row_does_not_go_with_a_lost_partition_that_was_before_it(running: Run
     with pytest.raises(UserError, match="3 messages in a row could not be read, up to cook partition 1 offset 2"):
         running.run(polled, lambda: running.topic.lose(0))
     assert (running.handled, running.topic.handled, running.reading.letters.written) == ([], {}, [])
+
+
+@pytest.mark.parametrize("handled", [False, True], ids=["dropped", "handled"])
+def test_only_who_has_handled_what_failed_says_that_it_goes_on(
+    running: Running, caplog: pytest.LogCaptureFixture, *, handled: bool
+) -> None:
+    """Not who gives it back, as at Ctrl-C, or loses it to another."""
+    caplog.set_level("INFO")
+    good = running.reading.good
+    running.run(running.messages(good), until=(0, 0))  # its writer is known from here on
+    running.failures = 1
+    polls: list[Any] = [] if handled else [lambda: running.topic.lose(0), running.messages(good, partition=1)]
+    running.run(running.messages(good, start=1), *polls, until=(0, 1) if handled else (1, 0))
+    assert "waits, try 1 failed" in caplog.text
+    assert ("cook goes on after 1 failed tries" in caplog.text) == handled
