@@ -88,7 +88,7 @@ def test_a_copy_beside_the_original_records_nothing(restaurant: Restaurant, *, r
 
 
 def test_a_moved_ledger_goes_on_once_it_is_adopted(restaurant: Restaurant) -> None:
-    """Also one that was made by the release before, which did not know where it was."""
+    """And then at each start; until then it is refused as a copy is."""
     publish(restaurant, 4, "first")
     record(restaurant, 4)
     moved = restaurant.directory / "moved"
@@ -98,6 +98,7 @@ def test_a_moved_ledger_goes_on_once_it_is_adopted(restaurant: Restaurant) -> No
     assert adopted.returncode == 0, adopted.stderr
     restaurant.data = moved
     publish(restaurant, 12, "second")
+    record(restaurant, 16)
     record(restaurant, 16)
 
 
