@@ -74,6 +74,8 @@ CREATE TABLE ids (                  -- every id that it has had, and where it wa
 """
 _HERE = "inode = ? AND directory = ? AND (machine = ? OR '' IN (machine, ?))"
 
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
+
 MACHINE_ID = Path("/etc/machine-id")
 
 _COLUMNS = ("partition", "offset", "published_ms", "recorded_ms", "identity", "record")
@@ -158,24 +160,26 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         """
         with disk_errors(self._path):
             place = Place.of(self._path)
-            had = {one for (one,) in self._db.execute(f"SELECT id FROM ids WHERE {_HERE}", place.values())}
+            had = f"SELECT 1 FROM ids WHERE id = ? AND {_HERE}"
+            unknown = [one for one in found if not self._db.execute(had, (one, *place.values())).fetchone()]
+            if not unknown:
+                return
             elsewhere = self._db.execute(
                 f"SELECT inode, directory, machine FROM ids WHERE NOT ({_HERE}) ORDER BY rowid DESC", place.values()
             ).fetchone()
-        others = ", ".join(sorted(set(found) - had))
+        others = ", ".join(sorted(unknown))
         adopt = f"stop every {group} and run: python -m consumers.ledger adopt {group}"
-        if others and elsewhere:
+        if elsewhere:
             raise LedgerError(
                 f"{self._path} was at {Place(*elsewhere)}, and is at {place} now: it was copied, moved or restored, "
                 f"and the group {group} has the original's id ({others}). A copy must not be used: each would record "
                 f"a part. For one that was moved or restored, whose original is no more, {adopt}"
             )
-        if others:
-            raise LedgerError(
-                f"the group {group} has another ledger ({others}), or a later state of this one ({self.id}): each "
-                "would record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to take "
-                f"its place, {adopt}"
-            )
+        raise LedgerError(
+            f"the group {group} has another ledger ({others}), or a later state of this one ({self.id}): each would "
+            "record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to take its place, "
+            f"{adopt}"
+        )
 
     def close(self) -> None:
         """Close the database and let another process have the directory."""
@@ -278,12 +282,15 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
 
     def _is_recorded(self, content: str, value: R) -> bool:
         """Whether a row holds this record, in all that this version knows."""
-        try:
+        with suppress(*_UNREADABLE):
+            if self._decoder.decode(content) == value:  # as nearly always
+                return True
+        with suppress(*_UNREADABLE):
             return agrees(self._record, value, msgspec.json.decode(content))
-        except msgspec.DecodeError:  # no JSON: somebody's hand
-            return False
+        return False  # no JSON: somebody's hand
 
     def _prepare(self, topic: Topic) -> None:
+        check_format(self._path, self._db)  # before anything is changed
         # Larger pages than 4096 bytes: a row and its two index entries are some 200 bytes. Only a new file takes it.
         self._db.execute("PRAGMA page_size = 16384")
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -352,13 +359,13 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
     def _line_of(self, content: str) -> str:
         """Return a row's line of the log; its JSON where another version wrote what `line` cannot put into words."""
         try:
-            return self._line(self._decoder.decode(content))
-        except msgspec.DecodeError:
-            pass
-        try:
-            return self._line(read_leniently(self._record, msgspec.json.decode(content)))
-        except Exception:  # noqa: BLE001 - what a foreign value does to `line` is anything
-            return printable(content)
+            record = self._decoder.decode(content)
+        except _UNREADABLE:
+            try:
+                return self._line(read_leniently(self._record, msgspec.json.decode(content)))
+            except Exception:  # noqa: BLE001 - what a foreign value does to `line` is anything
+                return printable(content)
+        return self._line(record)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -133,7 +133,7 @@ def _rows(books: _Books) -> Iterator[Mapping[str, msgspec.Raw]]:
     for line, record, *numbers in books.db.execute(query):
         try:
             fields = decode(record)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise LedgerError(f"{books.path} is damaged: the record of line {line} is no JSON object") from None
         row = {name: msgspec.Raw(str(number).encode()) for name, number in zip(columns, numbers, strict=True)}
         yield row | {f"record.{name}" if name in columns else name: value for name, value in fields.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -19,6 +20,9 @@ from runtime.telemetry import configure_logging
 log = logging.getLogger(__name__)
 
 OK, FAILED, COULD_NOT_RUN = 0, 1, 2
+
+_OUTPUT_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What printing may raise; that of files and sockets is turned into our errors where it is raised."""
 
 
 def create_parser(program: str, description: str, example: str) -> ArgumentParser:
@@ -58,7 +62,7 @@ def run_command(
     except KeyboardInterrupt:
         return _fail(parser, "interrupted", FAILED)
     except OSError as error:
-        if error.filename is not None:  # of no file, so of what was printed: the rest is turned into our errors
+        if error.errno not in _OUTPUT_ERRORS or error.filename is not None:
             raise
         # Python would try once more at exit, and complain in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -442,6 +442,7 @@ class TestOwnership:
         with pytest.raises(LedgerError, match=r"ledger\.db is a database, and no ledger; set DATA_DIR"):
             Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
         assert len(rows(directory, "SELECT name FROM sqlite_master")) == 1
+        assert rows(directory, "PRAGMA journal_mode") == [("delete",)]
 
     def test_a_file_that_is_no_ledger_is_named(self, directory: Path) -> None:
         content = b"not a database at all" * 100

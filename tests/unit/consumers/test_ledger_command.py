@@ -147,7 +147,7 @@ def test_a_closed_output_is_no_traceback(data: Path, arguments: str) -> None:
     assert (done.returncode, done.stderr) == expected[arguments]
 
 
-@pytest.mark.parametrize("record", ["[1]", "7", "{no", '"text"'])
+@pytest.mark.parametrize("record", ["[1]", "7", "{no", '"text"', '{"pizza":' + "[" * 100_000], ids=range(5))
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_row_that_is_no_record_is_named(data: Path, record: str, form: str) -> None:
     store(data, 3, record)

@@ -25,6 +25,7 @@ from contract.records import Record
 from runtime.topics import Topic
 from tests.batches import batch_of
 
+DEEP = '{"pizza":' + "[" * 100_000 + "]" * 100_000 + "}"
 TOPIC = Topic("pizza-order", "topic-1", "cluster-1", 1)
 
 
@@ -148,7 +149,9 @@ class TestLog:
             '{"pizza": "a"}',
             '{"pizza":"a","size":"SMALL","guests":[7]}',
             "{no",
+            DEEP,
         ],
+        ids=range(9),
     )
     def test_a_row_that_no_record_can_be_made_of_is_its_own_line(
         self, tmp_path: Path, record_new: Callable[..., list[str]], record: str
@@ -216,7 +219,7 @@ class TestSentAgain:
         with pytest.raises(Rejected, match="order_id 'a' is recorded in line 1 with another content"):
             ledger.record(batch_of([Received(other, 0, 1, 0)], {0: 2}))
 
-    @pytest.mark.parametrize("record", ["{}", "[1]", "{no", "null"])
+    @pytest.mark.parametrize("record", ["{}", "[1]", "{no", "null", DEEP], ids=range(5))
     def test_a_row_that_no_record_can_be_made_of_is_another_content(
         self, ledger: Ledger[Order], tmp_path: Path, record: str
     ) -> None:
