@@ -111,6 +111,7 @@ def test_an_export_is_utf_8_whatever_the_terminal_is(data: Path, env: dict[str, 
     assert run(data, "export", "--format", form, PYTHONCOERCECLOCALE="0", **env).stdout == plain.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("arguments", [["summary"], ["export"], ["export", "--format", "csv"]], ids=" ".join)
 def test_an_output_that_cannot_be_written_is_one_sentence(data: Path, arguments: list[str]) -> None:
     """Also where it is little enough to be written at the very end."""
@@ -241,6 +242,7 @@ def test_a_ledger_that_cannot_be_used_is_one_sentence(
     assert told.count("\n") == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_who_may_not_read_the_directory_is_told_so(data: Path) -> None:
     """As another user who looks into the manager's."""
     code = (
