@@ -7,8 +7,10 @@ it: cut to the committed length at start, rebuilt where it is shorter.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sqlite3
+import stat
 import sys
 import time
 import uuid
@@ -23,9 +25,12 @@ from typing import Generic
 import msgspec
 
 from consumers.batches import Batch, Received
+from consumers.rows import agrees, read_leniently
 from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
 from contract.records import R
+from runtime.data_dir import check_file, open_data_dir, open_file
 from runtime.metrics import DUPLICATES, ROWS
+from runtime.telemetry import printable
 from runtime.topics import Topic
 
 FORMAT = 1
@@ -36,7 +41,7 @@ _ROWS = 100
 
 _TABLES = """
 CREATE TABLE ledger (
-    id TEXT NOT NULL,               -- the mark that it leaves beside the group's committed offsets
+    id TEXT NOT NULL,               -- the newest: what it leaves beside the group's committed offsets
     name TEXT NOT NULL,             -- of the table of rows
     topic TEXT NOT NULL,
     topic_id TEXT NOT NULL,
@@ -59,6 +64,19 @@ CREATE UNIQUE INDEX {table}_identity ON {table} (identity) WHERE identity <> '';
 CREATE TABLE duplicates (partition INTEGER, offset INTEGER, line INTEGER NOT NULL, PRIMARY KEY (partition, offset));
 """
 
+_IDS = """
+CREATE TABLE ids (                  -- every id that it has had, and where it was then; releases before ignore it
+    id TEXT PRIMARY KEY,
+    inode TEXT NOT NULL,            -- of ledger.db
+    directory TEXT NOT NULL,
+    machine TEXT NOT NULL           -- empty where nothing tells
+)
+"""
+_HERE = "inode = ? AND directory = ? AND (machine = ? OR '' IN (machine, ?))"
+
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
+
+MACHINE_ID = Path("/etc/machine-id")
 
 _COLUMNS = ("partition", "offset", "published_ms", "recorded_ms", "identity", "record")
 
@@ -97,21 +115,22 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         self._next: dict[int, int] = {}
         self._path = directory / "ledger.db"
         self._log_path = directory / "log.txt"
-        with _disk(self._path), ExitStack() as opened:
-            directory.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self._path), ExitStack() as opened:
+            open_data_dir(directory)
             opened.callback(os.close, lock_directory(directory))
-            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
+            # Made here for its mode, which SQLite gives its other files too.
+            os.close(open_file(self._path, os.O_RDWR | os.O_CREAT))
+            self._db = open_database(self._path, write=True)
             opened.callback(self._db.close)
             self._prepare(topic)
             with self._transaction():
                 self._repair_log()
-            self._log_path.touch()
             ROWS.labels(table).set(self._last_line())
             self._opened = opened.pop_all()
 
     def resume(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Give the next offset of each of these partitions; one that has none yet is left out."""
-        with _disk(self._path):
+        with disk_errors(self._path):
             self._db.executemany("INSERT OR IGNORE INTO partitions VALUES (?, 0)", [(number,) for number in partitions])
             known = dict(self._db.execute("SELECT partition, next_offset FROM partitions"))
         self._next |= {partition: known[partition] for partition in partitions}
@@ -123,7 +142,7 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         Raises Rejected for records whose identity is recorded with another content, Overtaken when somebody else has
         recorded these offsets, and Unavailable when the disk or another process keeps it from being written.
         """
-        with _disk(self._path), self._transaction():
+        with disk_errors(self._path), self._transaction():
             self._advance(batch.next_offsets)
             log_bytes = self._repair_log()
             new, duplicates = self._insert(batch)
@@ -133,6 +152,34 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         ROWS.labels(self._table).inc(len(new))
         DUPLICATES.labels(self._table).inc(duplicates)
         return Recorded(len(new), duplicates)
+
+    def check_ids(self, group: str, found: Collection[str]) -> None:
+        """Raise LedgerError when a group's offsets were committed beside an id that this ledger has not had here.
+
+        Each opening has a new id. So whoever was copied, moved or restored lacks one, wherever its original goes on.
+        """
+        with disk_errors(self._path):
+            place = Place.of(self._path)
+            had = f"SELECT 1 FROM ids WHERE id = ? AND {_HERE}"
+            unknown = [one for one in found if not self._db.execute(had, (one, *place.values())).fetchone()]
+            if not unknown:
+                return
+            elsewhere = self._db.execute(
+                f"SELECT inode, directory, machine FROM ids WHERE NOT ({_HERE}) ORDER BY rowid DESC", place.values()
+            ).fetchone()
+        others = ", ".join(sorted(unknown))
+        adopt = f"stop every {group} and run: python -m consumers.ledger adopt {group}"
+        if elsewhere:
+            raise LedgerError(
+                f"{self._path} was at {Place(*elsewhere)}, and is at {place} now: it was copied, moved or restored, "
+                f"and the group {group} has the original's id ({others}). A copy must not be used: each would record "
+                f"a part. For one that was moved or restored, whose original is no more, {adopt}"
+            )
+        raise LedgerError(
+            f"the group {group} has another ledger ({others}), or a later state of this one ({self.id}): each would "
+            "record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to take its place, "
+            f"{adopt}"
+        )
 
     def close(self) -> None:
         """Close the database and let another process have the directory."""
@@ -179,19 +226,20 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
 
     def _append(self, text: bytes, log_bytes: int) -> None:
         """Put lines on the disk, behind what belongs to the ledger; the transaction is not committed before."""
+        log = open_file(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            # Unbuffered: what a full disk refused must not be written later, behind the ledger's back.
-            with self._log_path.open("ab", buffering=0) as log:
-                unwritten = memoryview(text)
-                while unwritten:
-                    unwritten = unwritten[log.write(unwritten) :]
-                os.fsync(log.fileno())
+            unwritten = memoryview(text)
+            while unwritten:
+                unwritten = unwritten[os.write(log, unwritten) :]
+            os.fsync(log)
             self._db.execute("UPDATE ledger SET log_bytes = ?", (log_bytes + len(text),))
         except BaseException:
             # While the transaction still keeps everybody else from the log; if this fails, the next one does it.
             with suppress(OSError):
-                os.truncate(self._log_path, log_bytes)
+                os.ftruncate(log, log_bytes)
             raise
+        finally:
+            os.close(log)
 
     def _sort_out(self, records: Sequence[Received[R]], before: int) -> tuple[list[R], int]:
         """Give the values that became rows after line `before`, and note and count the others' repeated identities.
@@ -218,7 +266,7 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
                     f"offset {place[1]}; name a field as identity in subjects.yaml that is never null"
                 )
             line, content = found
-            if self._read(content) == received.value:
+            if self._is_recorded(content, received.value):
                 self._db.execute("INSERT OR IGNORE INTO duplicates VALUES (?, ?, ?)", (*place, line))
                 duplicates += 1
             else:
@@ -232,21 +280,24 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         found: tuple[int, str] | None = self._db.execute(query, values).fetchone()
         return found
 
-    def _read(self, content: str) -> R | None:
-        """Give a recorded record as the version of today; None when it has what this version no longer knows."""
-        try:
-            return self._decoder.decode(content)
-        except msgspec.ValidationError:
-            return None
+    def _is_recorded(self, content: str, value: R) -> bool:
+        """Whether a row holds this record, in all that this version knows."""
+        with suppress(*_UNREADABLE):
+            if self._decoder.decode(content) == value:  # as nearly always
+                return True
+        with suppress(*_UNREADABLE):
+            return agrees(self._record, value, msgspec.json.decode(content))
+        return False  # no JSON: somebody's hand
 
     def _prepare(self, topic: Topic) -> None:
+        check_format(self._path, self._db)  # before anything is changed
         # Larger pages than 4096 bytes: a row and its two index entries are some 200 bytes. Only a new file takes it.
         self._db.execute("PRAGMA page_size = 16384")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         ours = (topic.name, topic.id, topic.cluster_id)
         with self._transaction():
-            if refuse_newer(self._path, self._db) == 0:
+            if not check_format(self._path, self._db):
                 for statement in _TABLES.format(table=self._table).split(";\n"):
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)", (uuid.uuid4().hex, self._table, *ours))
@@ -259,7 +310,7 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
                     "set DATA_DIR to another directory, or connect to that cluster"
                 )
             self._make_view()
-            (self.id,) = self._db.execute("SELECT id FROM ledger").fetchone()
+            self.id = renew_id(self._path, self._db)
 
     def _make_view(self) -> None:
         """Show the record's fields as columns, those that it has in this version."""
@@ -272,30 +323,49 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         )
 
     def _repair_log(self) -> int:
-        """Make the log what the ledger says it is, without reading it; give its length in bytes.
+        """Make the log what the ledger says it is, without reading it, and return its length in bytes.
 
         Before each batch, too: a failed commit, a crash, or somebody's hand may have left it longer or shorter.
         """
         (log_bytes,) = self._db.execute("SELECT log_bytes FROM ledger").fetchone()
-        size = self._log_path.stat().st_size if self._log_path.exists() else 0
-        if size > log_bytes:
-            os.truncate(self._log_path, log_bytes)
-        elif size < log_bytes:
-            return self._rebuild_log()
-        return int(log_bytes)
+        log = open_file(self._log_path, os.O_WRONLY | os.O_CREAT)
+        try:
+            state = os.fstat(log)
+            if state.st_size > log_bytes:
+                os.ftruncate(log, log_bytes)
+        finally:
+            os.close(log)
+        return self._rebuild_log(state.st_mode) if state.st_size < log_bytes else int(log_bytes)
 
-    def _rebuild_log(self) -> int:
-        decode = self._decoder.decode
+    def _rebuild_log(self, mode: int) -> int:
         new = self._log_path.with_suffix(".rebuilt")
-        with new.open("wb") as file:
-            for (record,) in self._db.execute(f"SELECT record FROM {self._table} ORDER BY line"):
-                file.write(f"{self._line(decode(record))}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-            log_bytes = file.tell()
-        new.replace(self._log_path)
+        new.unlink(missing_ok=True)  # what a crash has left, or a link that somebody has put there
+        try:
+            with os.fdopen(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+                for (record,) in self._db.execute(f"SELECT record FROM {self._table} ORDER BY line"):
+                    file.write(f"{self._line_of(record)}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+                log_bytes = file.tell()
+            new.replace(self._log_path)
+        except BaseException:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)  # it takes room that is wanted
+            raise
         self._db.execute("UPDATE ledger SET log_bytes = ?", (log_bytes,))
         return log_bytes
+
+    def _line_of(self, content: str) -> str:
+        """Return a row's line of the log; its JSON where another version wrote what `line` cannot put into words."""
+        try:
+            record = self._decoder.decode(content)
+        except _UNREADABLE:
+            try:
+                return self._line(read_leniently(self._record, msgspec.json.decode(content)))
+            except Exception:  # noqa: BLE001 - what a foreign value does to `line` is anything
+                return printable(content)
+        return self._line(record)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -309,39 +379,117 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
             raise
 
 
-def refuse_newer(path: Path, db: sqlite3.Connection) -> int:
-    """Give the format of a ledger, 0 for an empty one; raises LedgerError when it is from the future."""
+@dataclass(frozen=True)
+class Place:
+    """Where a ledger is; a copied, moved or restored one is elsewhere.
+
+    Not the device's number, which changes with a reboot, nor the host's name, which is another one in each container.
+    """
+
+    inode: str
+    directory: str
+    machine: str
+
+    @classmethod
+    def of(cls, path: Path) -> Place:
+        """Return the place of a ledger.db that is there."""
+        directory = str(path.parent.resolve()).encode("utf-8", "backslashreplace").decode()
+        return cls(str(path.stat().st_ino), directory, _machine())
+
+    def values(self) -> tuple[str, str, str, str]:
+        """Return what _HERE asks for."""
+        return self.inode, self.directory, self.machine, self.machine
+
+    def __str__(self) -> str:
+        return f"{self.directory} (inode {self.inode}{self.machine and f', machine {self.machine}'})"
+
+
+def _machine() -> str:
+    """Return a name for this machine, empty where it has none, as in most containers."""
+    try:
+        known = MACHINE_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    # Not as it is: it is to be kept from others, says machine-id(5).
+    return hashlib.sha256(f"ledger {known}".encode()).hexdigest()[:12] if known not in {"", "uninitialized"} else ""
+
+
+def renew_id(path: Path, db: sqlite3.Connection) -> str:
+    """Return a new id of the ledger, which no copy of it has; the ids that it had here before are still its own."""
+    place = Place.of(path)
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ids'").fetchone():
+        db.execute(_IDS)  # a new ledger, or one of a release that did not know where it was
+        db.execute("INSERT INTO ids SELECT id, ?, ?, ? FROM ledger", place.values()[:3])
+    new = uuid.uuid4().hex
+    db.execute("INSERT INTO ids VALUES (?, ?, ?, ?)", (new, *place.values()[:3]))
+    db.execute("UPDATE ledger SET id = ?", (new,))
+    return new
+
+
+def forget_elsewhere(path: Path, db: sqlite3.Connection) -> None:
+    """Forget the ids that the ledger had elsewhere: it belongs where it is now."""
+    db.execute(f"DELETE FROM ids WHERE NOT ({_HERE})", Place.of(path).values())
+
+
+def open_database(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open a ledger.db that is there; raises SettingError for links in its place or beside it, and sqlite3.Error."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        check_file(path.with_name(path.name + suffix))
+    address = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=5)
+
+
+def check_format(path: Path, db: sqlite3.Connection) -> bool:
+    """Whether there are tables yet; raises LedgerError when they are from the future, or no ledger's."""
     (found,) = db.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if found > FORMAT:
         raise LedgerError(f"{path} was written by a newer release (format {found}, this one knows {FORMAT})")
-    return int(found)
+    if not tables and not found:
+        return False
+    if not {"ledger", "partitions", "duplicates"} <= tables:
+        raise LedgerError(f"{path} is a database, and no ledger; set DATA_DIR to another directory")
+    return True
 
 
 def lock_directory(directory: Path) -> int:
     """Take the directory for this process, until the descriptor is closed or the process ends."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_file(directory / "lock", os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 100).decode("utf-8", "replace").strip() or "another process"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 100).decode("utf-8", "replace").strip() or "another process"
+            raise LedgerError(
+                f"{directory} is held by {holder}; stop it, or set DATA_DIR to another directory"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+    except BaseException:
         os.close(descriptor)
-        raise LedgerError(f"{directory} is held by {holder}; stop it, or set DATA_DIR to another directory") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+        raise
     return descriptor
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the file system raise into this project's errors."""
+    try:
+        with database_errors(path):
+            yield
+    except OSError as error:
+        raise StorageUnavailable(f"{error.filename or path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def database_errors(path: Path, doing: str = "written") -> Iterator[None]:
+    """Turn what SQLite raises into this project's errors."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error}") from None
+        raise StorageUnavailable(f"{path} cannot be {doing}: {error}") from None
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"{path} is damaged or no ledger: {error}") from None
-    except OSError as error:
-        raise StorageUnavailable(f"{error.filename or path} cannot be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

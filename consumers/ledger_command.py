@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 import sqlite3
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.ledger import lock_directory, refuse_newer
+from consumers.ledger import check_format, database_errors, forget_elsewhere, lock_directory, open_database, renew_id
 from consumers.letters import read_letters
 from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
 from runtime.clients import cluster_metadata
 from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.data_dir import check_data_dir
 from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
 
@@ -44,18 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(flags: Namespace, settings: Settings) -> int:
     """Do what was asked for, and give the exit code."""
     actions = {"summary": _summary, "export": _export, "verify": _verify, "skip": _skip, "adopt": _adopt}
-    with _open(settings.data_dir, write=flags.action == "skip") as books:
+    with _open(settings.data_dir, write=flags.action in {"skip", "adopt"}) as books:
         return actions[flags.action](flags, settings, books)
 
 
 @dataclass(frozen=True)
 class _Books:
-    """An open ledger: its database, the name of its table, its mark and its topic."""
+    """An open ledger: its file, its database, the name of its table, its topic, and every id that it has had."""
 
+    path: Path
     db: sqlite3.Connection
     table: str
-    id: str
     topic: str
+    ids: frozenset[str]
 
     def one(self, query: str, *values: object) -> int:
         return int(self.db.execute(query.format(table=self.table), values).fetchone()[0])
@@ -64,20 +67,31 @@ class _Books:
 @contextmanager
 def _open(directory: Path, *, write: bool) -> Iterator[_Books]:
     path = directory / "ledger.db"
-    if not path.exists():
-        raise LedgerError(f"there is no ledger at {path}; set DATA_DIR to where its consumer keeps it")
-    lock = lock_directory(directory) if write else None
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode={'rw' if write else 'ro'}", uri=True, timeout=5)) as db:
-            refuse_newer(path, db)
-            yield _Books(db, *db.execute("SELECT name, id, topic FROM ledger").fetchone())
-    except sqlite3.OperationalError as error:
-        raise StorageUnavailable(f"{path} cannot be read: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{path} is damaged or no ledger: {error}") from None
-    finally:
-        if lock is not None:
-            os.close(lock)
+    with ExitStack() as opened, database_errors(path, "used"):
+        try:
+            path.lstat()
+            check_data_dir(directory)
+            if write:
+                opened.callback(os.close, lock_directory(directory))
+        except FileNotFoundError:
+            raise LedgerError(f"there is no ledger at {path}; set DATA_DIR to where its consumer keeps it") from None
+        except OSError as error:
+            raise StorageUnavailable(f"{error.filename or path} cannot be used: {error.strerror}") from None
+        db = open_database(path, write=write)
+        opened.callback(db.close)
+        if not check_format(path, db):
+            raise LedgerError(f"there is no ledger in {path} yet; its consumer makes one when it starts")
+        yield _Books(path, db, *_known_of(path, db))
+
+
+def _known_of(path: Path, db: sqlite3.Connection) -> tuple[str, str, frozenset[str]]:
+    found = db.execute("SELECT name, topic, id FROM ledger").fetchone()
+    if found is None:
+        raise LedgerError(f"{path} is damaged: it does not say whose ledger it is; restore it from a backup")
+    table, topic, newest = found
+    older = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ids'").fetchone() is None
+    ids = [] if older else [one for (one,) in db.execute("SELECT id FROM ids")]
+    return table, topic, frozenset([newest, *ids])
 
 
 def _summary(_flags: Namespace, _settings: Settings, books: _Books) -> int:
@@ -90,19 +104,45 @@ def _summary(_flags: Namespace, _settings: Settings, books: _Books) -> int:
 
 
 def _export(flags: Namespace, _settings: Settings, books: _Books) -> int:
-    query = "SELECT partition, offset, published_ms, recorded_ms, record FROM {table} ORDER BY line"
-    table = None
-    for partition, offset, published, recorded, record in books.db.execute(query.format(table=books.table)):
-        row = {"partition": partition, "offset": offset, "published_ms": published, "recorded_ms": recorded}
-        row |= msgspec.json.decode(record)
-        if flags.format == "jsonl":
-            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
-            continue
-        if table is None:
-            table = csv.DictWriter(sys.stdout, list(row))
-            table.writeheader()
-        table.writerow(row)
+    """Write every row whole, whichever version has written it, as UTF-8 whatever the terminal's encoding is."""
+    if sys.stdout is None:
+        raise StorageUnavailable("standard output is closed; let it go to a file")
+    out = codecs.getwriter("utf-8")(sys.stdout.buffer)
+    books.db.execute("BEGIN")  # one state of the ledger, however often it is read
+    if flags.format == "jsonl":
+        for row in _rows(books):
+            out.write(msgspec.json.format(msgspec.json.encode(row), indent=-1).decode() + "\n")
+        return OK
+    # What a newer or an older version has written may have other fields than the first row.
+    columns = {name: None for row in _rows(books) for name in row}
+    table = csv.writer(out)
+    table.writerow(columns)
+    for row in _rows(books):
+        table.writerow([_cell(row[name]) if name in row else "" for name in columns])
     return OK
+
+
+def _rows(books: _Books) -> Iterator[Mapping[str, msgspec.Raw]]:
+    """Return each row's columns and its record's fields as JSON, just as they are stored.
+
+    A field that is called as one of the columns gets "record." before its name.
+    """
+    columns = ("partition", "offset", "published_ms", "recorded_ms")
+    query = f"SELECT line, record, {', '.join(columns)} FROM {books.table} ORDER BY line"
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    for line, record, *numbers in books.db.execute(query):
+        try:
+            fields = decode(record)
+        except (msgspec.DecodeError, RecursionError):
+            raise LedgerError(f"{books.path} is damaged: the record of line {line} is no JSON object") from None
+        row = {name: msgspec.Raw(str(number).encode()) for name, number in zip(columns, numbers, strict=True)}
+        yield row | {f"record.{name}" if name in columns else name: value for name, value in fields.items()}
+
+
+def _cell(value: msgspec.Raw) -> str:
+    """Return a CSV cell: text as it is, everything else as JSON."""
+    known = bytes(value)
+    return msgspec.json.decode(known, type=str) if known.startswith(b'"') else known.decode()
 
 
 def _skip(flags: Namespace, _settings: Settings, books: _Books) -> int:
@@ -117,13 +157,16 @@ def _skip(flags: Namespace, _settings: Settings, books: _Books) -> int:
 
 
 def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
-    """Leave this ledger's mark beside the group's offsets, which stay as they are."""
+    """Leave a new id of this ledger beside the group's offsets, which stay as they are."""
     if flags.group not in _groups(settings, books):
         raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
+    books.db.execute("BEGIN IMMEDIATE")
+    ledger_id = renew_id(books.path, books.db)
+    books.db.execute("COMMIT")
     with reading_client(settings, flags.group) as client:
         committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         marked = [
-            TopicPartition(one.topic, one.partition, one.offset, metadata=books.id)
+            TopicPartition(one.topic, one.partition, one.offset, metadata=ledger_id)
             for one in committed
             if one.offset >= 0
         ]
@@ -134,6 +177,7 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
             if error.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID:
                 raise
             raise LedgerError(f"{flags.group} is at work; stop every {flags.group}, then run this again") from None
+    forget_elsewhere(books.path, books.db)
     print(f"{flags.group} has this ledger now; it records {books.topic} from the ledger's offsets on")
     return OK
 
@@ -169,7 +213,7 @@ def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
     for group, subject in _groups(settings, books).items():
         with reading_client(settings, group) as client:
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
-        if books.id not in {one.metadata for one in committed}:
+        if not books.ids & {one.metadata for one in committed}:
             continue
         try:
             for letter in read_letters(settings, subject.dead_letters(group)):

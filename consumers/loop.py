@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPart
 from consumers.batches import Batch, Polled
 from consumers.letters import DeadLetters
 from consumers.reading import BatchReader
-from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Resume, Source
+from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Mark, Resume, Source
 from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer
@@ -93,14 +93,15 @@ def consume_messages(
     handle: Callable[[Batch[R]], object],
     stop: Event,
     resume: Resume | None = None,
-    mark: str = "",
+    mark: Mark | None = None,
     *,
     status: bool = True,
 ) -> None:
     """Feed batches to `handle` until `stop` is set, committing their offsets only after it has returned.
 
     `resume` gives the next offset of each partition that is assigned, for whom the group's own offsets are not the
-    truth; partitions that it leaves out start at the beginning. `mark` is left in the committed offsets' metadata.
+    truth; partitions that it leaves out start at the beginning. `mark` is the ledger
+    whose id is left in the committed offsets' metadata.
     `status` shows a line of numbers on standard error where that is a terminal.
 
     `handle` raises Rejected for records that it refuses for good (they become dead letters), Unavailable for what may
@@ -193,6 +194,8 @@ class _Loop(Generic[R]):
         except Overtaken as error:
             self._start_over(error)
         else:
+            if self._failures:
+                log.info("%s goes on after %d failed tries", self._consumer.group, self._failures)
             self._go_on()
 
     def _finish(self) -> None:
@@ -226,8 +229,8 @@ class _Loop(Generic[R]):
             log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error, extra=extra)
 
     def _go_on(self) -> None:
+        """Read again: what failed has worked, or is no longer ours to do."""
         if self._failures:
-            log.info("%s goes on after %d failed tries", self._consumer.group, self._failures)
             self._failures, self._retry_at = 0, 0.0
             for source in self._sources:
                 source.resume()

@@ -31,7 +31,7 @@ def run(servers: Servers, stop: Callable[[], Event]) -> int:
     data = servers.settings.data_dir
     open_ledger = partial(Ledger, data, consumer.topic, OrderV2, subject.identity, sentence, table="orders")
     with wait_until_available(open_ledger, servers.settings) as ledger:  # a full disk is waited for, up to a limit
-        consume_messages(consumer, ledger.record, stop(), ledger.resume, mark=ledger.id)
+        consume_messages(consumer, ledger.record, stop(), ledger.resume, mark=ledger)
     return OK
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import LedgerError, TopicError, Unavailable
+from contract.errors import TopicError, Unavailable
 from runtime.clients import (
     DENIED,
     NOT_JOINED,
@@ -41,6 +41,15 @@ Resume: TypeAlias = Callable[[Collection[int]], Mapping[int, int]]
 OnRebalance: TypeAlias = Callable[["Source", list[TopicPartition]], None]
 
 
+class Mark(Protocol):
+    """What a ledger leaves beside the group's committed offsets, so that no other one records a part of them."""
+
+    id: str
+
+    def check_ids(self, group: str, found: Collection[str]) -> None:
+        """Raise LedgerError when an id that is beside the group's offsets is none of its own."""
+
+
 class Source:
     """One topic as a group member reads it: its client, and what has been handled and not yet committed."""
 
@@ -66,8 +75,8 @@ class Source:
         self.ever_owned: set[int] = set()
         self.resume_from: Resume | None = None
         """Where the group's own offsets are not the truth."""
-        self.mark = ""
-        """Left in the committed offsets' metadata."""
+        self.mark: Mark | None = None
+        """Its id is left in the committed offsets' metadata."""
         self._committing = False
         self._commit_at = 0.0
         self._came = 0
@@ -173,7 +182,8 @@ class Source:
         if not self.handled or (not wait and (self._committing or time.monotonic() < self._commit_at)):
             return
         self._commit_at = time.monotonic() + COMMIT_SECONDS
-        offsets = [TopicPartition(self.topic, *place, metadata=self.mark) for place in self.handled.items()]
+        mark = self.mark.id if self.mark else ""
+        offsets = [TopicPartition(self.topic, *place, metadata=mark) for place in self.handled.items()]
         self.handled = {}
         if not wait:
             self._committing = True
@@ -185,22 +195,14 @@ class Source:
             self._not_committed(error.args[0])
 
     def check_mark(self, partitions: int) -> None:
-        """Refuse a group whose offsets were committed beside another mark: two ledgers would each have a part.
-
-        Raises LedgerError.
-        """
+        """Raise LedgerError for a group whose offsets were committed beside another mark: each would have a part."""
         try:
             places = [TopicPartition(self.topic, partition) for partition in range(partitions)]
             committed = self.client.committed(places, timeout=self._timeout)
         except KafkaException as error:
             raise broker_error(error, f"asking for the offsets of {self.group}") from None
-        others = {one.metadata for one in committed if one.metadata} - {self.mark}
-        if others:
-            raise LedgerError(
-                f"the group {self.group} has another ledger ({', '.join(map(str, others))}), this is {self.mark}: each "
-                "would record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to begin "
-                f"anew, stop every {self.group} and run: python -m consumers.ledger adopt {self.group}"
-            )
+        if self.mark and (found := {str(one.metadata) for one in committed if one.metadata}):
+            self.mark.check_ids(self.group, found)
 
     def pause(self) -> None:
         """Fetch nothing, and stay in the group."""

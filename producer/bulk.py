@@ -23,6 +23,7 @@ from contract.subjects import Subject
 from producer.publishing import RecordProducer, print_delivery
 from producer.record_files import RecordFile, Summary
 from runtime.command import FAILED, OK
+from runtime.data_dir import check_data_dir, open_data_dir, open_file
 
 
 def add_file_arguments(parser: ArgumentParser) -> None:
@@ -55,6 +56,8 @@ def publish_file(
         if not flags.skip_invalid:
             return FAILED
     batch = flags.batch or summary.digest[:24]
+    if os.access(data_dir, os.F_OK):  # before anything is sent: it is to keep what fails
+        check_data_dir(data_dir)
     producer = connect()
     undelivered: _Undelivered[R] = _Undelivered(data_dir)
     on_delivery = print_delivery if flags.verbose else None
@@ -129,8 +132,8 @@ class _Undelivered(AbstractContextManager["_Undelivered[R]"], Generic[R]):
     def add(self, record: R, reason: str) -> None:
         try:
             if self._file is None:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("xb")
+                open_data_dir(self.directory)
+                self._file = os.fdopen(open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
             self._file.write(msgspec.json.encode(record) + b"\n")
         except OSError as error:
             raise self._unwritable(error) from None

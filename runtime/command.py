@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -19,6 +20,9 @@ from runtime.telemetry import configure_logging
 log = logging.getLogger(__name__)
 
 OK, FAILED, COULD_NOT_RUN = 0, 1, 2
+
+_OUTPUT_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What printing may raise; that of files and sockets is turned into our errors where it is raised."""
 
 
 def create_parser(program: str, description: str, example: str) -> ArgumentParser:
@@ -45,7 +49,7 @@ def run_command(
         configure_logging(settings)
         settings = load_settings(os.environ, flags)
         configure_logging(settings)
-        return body(flags, settings)
+        return _flushed(body(flags, settings))
     except StorageUnavailable as error:
         return _fail(parser, str(error), error.exit_code)
     except (Unavailable, Forbidden) as error:
@@ -57,10 +61,21 @@ def run_command(
         return _fail(parser, str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(parser, "interrupted", FAILED)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS or error.filename is not None:
+            raise
+        # Python would try once more at exit, and complain in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        sentence = f"standard output cannot be written: {error.strerror}"
+        # Whoever closed a pipe has read enough.
+        return FAILED if isinstance(error, BrokenPipeError) else _fail(parser, sentence, COULD_NOT_RUN)
+
+
+def _flushed(code: int) -> int:
+    """Write what is printed and not yet written, which Python would do at exit, and fail in its own words."""
+    if sys.stdout is not None:  # as it is where it was closed
+        sys.stdout.flush()
+    return code
 
 
 def stop_on_signals() -> Event:

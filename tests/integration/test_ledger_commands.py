@@ -163,7 +163,31 @@ def test_another_ledger_in_the_same_group_is_refused_until_it_is_adopted(recorde
 
 def test_a_ledger_is_not_adopted_while_its_group_is_at_work(recorded: Restaurant) -> None:
     """The members would write their own mark again; the sentence says what to do."""
+    other: dict[str, Any] = {"DATA_DIR": str(recorded.directory / "other")}
+    assert recorded.run("-m", "consumers.manager", env=other).returncode == 2
     manager = recorded.start("manager")
     manager.wait_for_error("manager was given partitions")
-    code, _, told = command(recorded, "adopt", "manager")
+    code, _, told = command(recorded, "adopt", "manager", **other)
     assert (code, "stop every manager" in told) == (2, True)
+    code, _, told = command(recorded, "adopt", "manager")
+    assert (code, f"is held by process {manager.process.pid}" in told) == (2, True)
+
+
+def test_what_a_newer_version_recorded_stays_and_counts_once(recorded: Restaurant) -> None:
+    """After a rollback: the log is made anew, the same order again is no dead letter, each row is exported whole."""
+    newer = json.dumps({**ORDERS[1], "tip": 1.5, "guests": [{"name": "Ada", "vip": True}]}, separators=(",", ":"))
+    with closing(sqlite3.connect(recorded.data / "ledger.db")) as db, db:
+        db.execute("UPDATE orders SET record = ? WHERE line = 2", (newer,))
+    (recorded.data / "log.txt").unlink()
+    lines = [f"Received an order for a pizza {order['pizza']} at table {order['table']} !" for order in ORDERS[:2]]
+    again = recorded.orders_file("again.jsonl", json.dumps(ORDERS[1]))
+    assert recorded.waiter("--orders", str(again)).returncode == 0
+    manager = recorded.start("manager")
+    wait_until(lambda: recorded.rows("SELECT next_offset FROM partitions") == [(5,)], what="the fifth")
+    assert recorded.log() == lines
+    assert recorded.rows("SELECT offset, line FROM duplicates WHERE offset = 4") == [(4, 2)]
+    assert manager.stop() == 0
+    assert "dead letters of manager" not in manager.errors()
+    assert command(recorded, "verify")[:2] == (0, "2 rows, 2 duplicates, 1 letters, 0 missing\n")
+    exported = csv.DictReader(io.StringIO(command(recorded, "export", "--format", "csv")[1]))
+    assert [(row["tip"], row["guests"]) for row in exported] == [("", ""), ("1.5", '[{"name":"Ada","vip":true}]')]

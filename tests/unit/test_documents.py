@@ -53,6 +53,9 @@ RUN_BY = {
     r"python -m consumers.ledger verify": (
         "integration/test_ledger_commands.py::test_verify_finds_everything_there_and_names_what_is_not"
     ),
+    r"python -m consumers.ledger adopt manager": (
+        "integration/test_ledger_copies.py::test_a_moved_ledger_goes_on_once_it_is_adopted"
+    ),
     r"python -m consumers.ledger summary": "integration/test_ledger_commands.py::test_summary_counts",
     r"python scripts/dev_certificates.py .*": (
         "containers/test_secure.py::test_an_order_goes_through_the_locked_overlay"

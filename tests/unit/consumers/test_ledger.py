@@ -1,18 +1,21 @@
 """The ledger: rows, offsets and log are one, whatever fails between; one holder, one topic."""
 
 import os
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumers.batches import Batch, Received
 from consumers.ledger import FORMAT, Ledger, Recorded
-from contract.errors import LedgerError, Overtaken, Rejected, Unavailable
+from contract.errors import LedgerError, Overtaken, Rejected, SettingError, Unavailable
 from contract.order import OrderV1, OrderV2
 from runtime.topics import Topic
 from tests.batches import batch_of
@@ -76,6 +79,37 @@ def rows(
 def log(directory: Path) -> list[str]:
     """Give the lines of the log."""
     return (directory / "log.txt").read_text("utf-8").splitlines()
+
+
+PAGE = 4_096
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a ledger and little more."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(directory)], check=True)
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+@contextmanager
+def filled(disk: Path, room: int) -> Iterator[None]:
+    """Fill a disk but for some bytes, and empty it again."""
+    filler = disk / "filler"
+    free = os.statvfs(disk)
+    filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize - room))
+    yield
+    filler.unlink()
+
+
+def open_files() -> list[str]:
+    """Return what this process has open of a ledger."""
+    targets = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    return sorted(target for target in targets if "/data/" in target)
 
 
 class TestRecording:
@@ -269,18 +303,41 @@ class TestFailures:
         assert ledger.record(orders(*range(1, 500))) == Recorded(499, 0)
         assert len(log(directory)) == 500
 
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-    def test_a_log_that_is_full(self, directory: Path) -> None:
-        """It ends in one sentence, also while it is closed, and nothing counts as recorded."""
-        directory.mkdir()
-        (directory / "log.txt").symlink_to("/dev/full")
-        with pytest.raises(Unavailable, match=r"cannot be written: No space left on device"):
+    def test_a_disk_that_is_full(self, small_disk: Path) -> None:
+        """Wherever that is met, it is one sentence, nothing counts as recorded, and nothing stays locked or open."""
+        directory = small_disk / "data"
+        sentences: list[str] = []
+        for room in range(0, 60 * PAGE, PAGE):
+            shutil.rmtree(directory, ignore_errors=True)
+            with filled(small_disk, room):
+                before = open_files()
+                try:
+                    self._record_two(directory)
+                except Unavailable as error:
+                    sentences.append(str(error))
+                else:
+                    break
+                assert open_files() == before
             self._record_two(directory)
-        assert rows(directory) == []
-        assert rows(directory, "SELECT next_offset FROM partitions") == [(0,)]
-        (directory / "log.txt").unlink()
-        self._record_two(directory)
-        assert log(directory) == ["pizza 1", "pizza 2"]
+            assert (rows(directory), log(directory)) == ([(0, 0), (0, 1)], ["pizza 1", "pizza 2"])
+        assert len(sentences) > 5
+        for sentence in sentences:
+            assert re.search(r"cannot be written: (No space left|.*full|disk I/O)", sentence)
+
+    def test_a_log_that_is_full_while_it_is_rebuilt(self, small_disk: Path) -> None:
+        """What was left of it stays, nothing lies about, and with room again it is whole."""
+        directory = small_disk / "data"
+        with Ledger(directory, TOPIC, OrderV2, "order_id", lambda _: "x" * 5_000, table="orders") as ledger:
+            ledger.resume([0])
+            ledger.record(orders(0, 1))
+            whole = (directory / "log.txt").read_bytes()
+            (directory / "log.txt").write_bytes(whole[:-3])
+            with filled(small_disk, PAGE), pytest.raises(Unavailable, match=r"cannot be written: No space left"):
+                ledger.record(batch_of([], {}))
+            assert (directory / "log.txt").read_bytes() == whole[:-3]
+            assert not (directory / "log.rebuilt").exists()
+            ledger.record(batch_of([], {}))
+            assert (directory / "log.txt").read_bytes() == whole
 
     @staticmethod
     def _record_two(directory: Path) -> None:
@@ -372,6 +429,21 @@ class TestOwnership:
         with pytest.raises(LedgerError, match=f"{FORMAT + 1}"):
             Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
 
+    @pytest.mark.parametrize("statement", ["CREATE TABLE accounts (id)", "CREATE TABLE ledger (id)"])
+    @pytest.mark.parametrize("version", [0, FORMAT])
+    def test_a_database_of_something_else_is_refused_and_left_alone(
+        self, directory: Path, statement: str, version: int
+    ) -> None:
+        """Nothing is waited for, and no table of ours is put into it."""
+        directory.mkdir()
+        with closing(sqlite3.connect(directory / "ledger.db")) as db:
+            db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version}")
+        with pytest.raises(LedgerError, match=r"ledger\.db is a database, and no ledger; set DATA_DIR"):
+            Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
+        assert len(rows(directory, "SELECT name FROM sqlite_master")) == 1
+        assert rows(directory, "PRAGMA journal_mode") == [("delete",)]
+
     def test_a_file_that_is_no_ledger_is_named(self, directory: Path) -> None:
         content = b"not a database at all" * 100
         directory.mkdir()
@@ -424,3 +496,190 @@ def test_a_record_sent_again_is_the_same_however_its_json_was_written(opener: Op
         ledger.resume([0])
         again = ledger.record(batch_of([Received(OrderV2("napoli", 3, "id-1"), 0, 1, 0)], {0: 2}))
     assert again == Recorded(rows=0, duplicates=1)
+
+
+class TestOtherHands:
+    """What others put into the directory, and what others may see of it."""
+
+    NAMES = ("lock", "log.txt", "log.rebuilt", "ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal")
+
+    def test_its_files_are_for_its_owner_alone(self, opener: Opener, directory: Path) -> None:
+        """SQLite's own, too."""
+        ledger = opener()
+        ledger.resume([0])
+        ledger.record(orders(0))
+        (directory / "log.txt").unlink()
+        ledger.record(orders(1))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+        assert modes == dict.fromkeys(["lock", "log.txt", "ledger.db", "ledger.db-wal", "ledger.db-shm"], 0o600)
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+    def test_a_log_that_is_rebuilt_keeps_its_mode(self, opener: Opener, directory: Path) -> None:
+        ledger = opener()
+        ledger.resume([0])
+        ledger.record(orders(0))
+        (directory / "log.txt").chmod(0o644)
+        (directory / "log.txt").write_bytes(b"")
+        ledger.record(orders(1))
+        assert (directory / "log.txt").stat().st_mode & 0o777 == 0o644
+        assert log(directory) == ["pizza 1", "pizza 2"]
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard"])
+    @pytest.mark.parametrize("before", [False, True], ids=["new", "recorded"])
+    def test_a_planted_link_is_not_followed(
+        self, directory: Path, tmp_path: Path, name: str, kind: str, *, before: bool
+    ) -> None:
+        """Neither by us nor by SQLite, whatever is behind it; nobody else's file is touched."""
+        directory.mkdir()
+        if before:
+            with Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders") as ledger:
+                ledger.resume([0])
+                ledger.record(orders(0))
+            (directory / "log.txt").write_bytes(b"")  # so that it is rebuilt
+        victim, planted = tmp_path / "victim", directory / name
+        victim.write_text("precious\n" * 100)
+        planted.unlink(missing_ok=True)
+        match kind:
+            case "symbolic":
+                planted.symlink_to(victim)
+            case "dangling":
+                planted.symlink_to(tmp_path / "nothing")
+            case "hard":
+                planted.hardlink_to(victim)
+        with suppress(SettingError), Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders") as ledger:
+            assert name == "log.rebuilt", "only what is made anew may take a link's place"
+            ledger.resume([0])
+            ledger.record(orders(0, 1))
+        assert victim.read_text() == "precious\n" * 100
+        assert not (tmp_path / "nothing").exists()
+
+    def test_a_link_that_is_planted_while_it_records_ends_it(
+        self, opener: Opener, directory: Path, tmp_path: Path
+    ) -> None:
+        ledger = opener()
+        ledger.resume([0])
+        ledger.record(orders(0))
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        (directory / "log.txt").unlink()
+        (directory / "log.txt").symlink_to(victim)
+        with pytest.raises(SettingError, match=r"log\.txt is a symbolic link, and is not followed; run: rm "):
+            ledger.record(orders(1))
+        assert victim.read_text() == "precious"
+        assert rows(directory) == [(0, 0)]
+        (directory / "log.txt").unlink()
+        assert ledger.record(orders(1)) == Recorded(1, 0)
+        assert log(directory) == ["pizza 1", "pizza 2"]
+
+    def test_a_directory_that_others_can_write_is_refused(self, directory: Path) -> None:
+        directory.mkdir()
+        directory.chmod(0o777)
+        with pytest.raises(SettingError, match=f"run: chmod go-w {directory}"):
+            Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
+        assert list(directory.iterdir()) == []
+
+
+class TestPlace:
+    """Whose id it is: that of this ledger at this place, not that of a copy."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where this machine's id is."""
+        monkeypatch.setattr("consumers.ledger.MACHINE_ID", tmp_path / "machine-id")
+        (tmp_path / "machine-id").write_text("kitchen\n")
+        return tmp_path / "machine-id"
+
+    def test_each_opening_has_an_id_of_its_own_and_follows_those_before(self, opener: Opener) -> None:
+        ids = [opener().id for _ in range(3)]
+        assert len(set(ids)) == 3
+        opener().check_ids("manager", ids)
+
+    def test_an_id_of_another_ledger_is_refused(self, opener: Opener, tmp_path: Path) -> None:
+        with Ledger(tmp_path / "other", TOPIC, OrderV2, "order_id", line, table="orders") as other:
+            theirs = other.id
+        ledger = opener()
+        with pytest.raises(LedgerError, match=f"the group manager has another ledger \\({theirs}\\)") as refused:
+            ledger.check_ids("manager", [ledger.id, theirs])
+        assert "copied" not in str(refused.value)
+
+    @pytest.mark.parametrize("change", ["directory", "inode", "machine"])
+    def test_elsewhere_it_has_none_of_its_ids(
+        self, opener: Opener, directory: Path, tmp_path: Path, machine: Path, change: str
+    ) -> None:
+        ledger = opener()
+        before, first = ledger.id, (directory / "ledger.db").stat().st_ino
+        ledger.close()
+        where = directory
+        match change:
+            case "directory":
+                where = directory.rename(tmp_path / "moved")
+            case "inode":
+                shutil.copy(directory / "ledger.db", tmp_path / "restored.db")
+                (tmp_path / "restored.db").replace(directory / "ledger.db")
+            case "machine":
+                machine.write_text("bb\n")
+        with Ledger(where, TOPIC, OrderV2, "order_id", line, table="orders") as ledger:
+            for _ in range(2):
+                with pytest.raises(LedgerError, match="it was copied, moved or restored") as refused:
+                    ledger.check_ids("manager", [before])
+        second = (where / "ledger.db").stat().st_ino
+        told = str(refused.value)
+        assert f"{where}/ledger.db was at {directory} (inode {first}, machine " in told
+        assert f", and is at {where} (inode {second}, machine " in told
+        assert "kitchen" not in told
+        assert "stop every manager and run: python -m consumers.ledger adopt manager" in told
+
+    @pytest.mark.parametrize("known", ["", "uninitialized\n", None])
+    def test_a_machine_without_an_id_is_any(self, opener: Opener, machine: Path, known: str | None) -> None:
+        """As of most containers: a volume that is mounted into a new one is where it was."""
+        before = [opener().id]
+        if known is None:
+            machine.unlink()
+        else:
+            machine.write_text(known)
+        before.append(opener().id)
+        machine.write_text("bb\n")
+        before.append(opener().id)
+        opener().check_ids("manager", before[1:])
+
+    def test_the_host_name_is_no_part_of_it(self, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = opener().id
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "another", "", "", "")))
+        opener().check_ids("manager", [before])
+
+    def test_a_ledger_of_the_release_before_is_where_it_is(self, opener: Opener, directory: Path) -> None:
+        """It did not know; and it opens what this one has written, with the id that was left last."""
+        opener().close()
+        with closing(sqlite3.connect(directory / "ledger.db")) as db, db:
+            db.execute("DROP TABLE ids")
+            db.execute("UPDATE ledger SET id = 'before'")
+        ledger = opener()
+        ledger.check_ids("manager", ["before"])
+        assert rows(directory, "SELECT id FROM ledger") == [(ledger.id,)]
+        assert rows(directory, "PRAGMA user_version") == [(1,)]
+
+    def test_an_inode_beyond_what_sqlite_counts(self, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some file systems use all 64 bits."""
+        real = os.stat
+
+        def stat(path: Any, **keywords: Any) -> os.stat_result:
+            found = list(real(path, **keywords))
+            if str(path).endswith("ledger.db"):
+                found[1] = 2**64 - 1
+            return os.stat_result(found)
+
+        monkeypatch.setattr(os, "stat", stat)
+        before = opener().id
+        opener().check_ids("manager", [before])
+
+    def test_a_directory_whose_name_is_no_text(self, tmp_path: Path) -> None:
+        """Nor a web address."""
+        directory = tmp_path / os.fsdecode(b"caf\xe9 100%41?#&")
+        with Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders") as ledger:
+            before = ledger.id
+            ledger.resume([0])
+            ledger.record(orders(0))
+        with Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders") as ledger:
+            ledger.check_ids("manager", [before])
+            assert ledger.resume([0]) == {0: 1}

@@ -213,7 +213,7 @@ class Recording(RuleBasedStateMachine):
     @contextmanager
     def crashing(self, point: str | None) -> Iterator[None]:
         """Let the process die at a point; what it would have done to mend it, it does not."""
-        append, truncate = Ledger._append, os.truncate  # noqa: SLF001 - the points are inside
+        append, truncate = Ledger._append, os.ftruncate  # noqa: SLF001 - the points are inside
 
         def dying(ledger: Ledger[OrderV2], text: bytes, log_bytes: int) -> None:
             if point == "half of the log":
@@ -226,9 +226,9 @@ class Recording(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             if point is not None and point != "after the commit":
                 patch.setattr(Ledger, "_append", dying)
-                patch.setattr(os, "truncate", lambda *_: None)
+                patch.setattr(os, "ftruncate", lambda *_: None)
             yield
-        assert os.truncate is truncate
+        assert os.ftruncate is truncate
         if point == "after the commit":
             raise Crash
 

@@ -235,3 +235,18 @@ def test_what_has_ended_the_consumer_is_said_though_its_client_does_not_close(
     with pytest.raises(UserError, match="3 messages in a row could not be read"):
         running.run(running.messages(BAD, BAD, BAD))
     assert "cook does not end" in caplog.text
+
+
+@pytest.mark.parametrize("handled", [False, True], ids=["dropped", "handled"])
+def test_only_who_has_handled_what_failed_says_that_it_goes_on(
+    running: Running, caplog: pytest.LogCaptureFixture, *, handled: bool
+) -> None:
+    """Not who gives it back, as at Ctrl-C, or loses it to another."""
+    caplog.set_level("INFO")
+    good = running.reading.good
+    running.run(running.messages(good), until=(0, 0))  # its writer is known from here on
+    running.failures = 1
+    polls: list[Any] = [] if handled else [lambda: running.topic.lose(0), running.messages(good, partition=1)]
+    running.run(running.messages(good, start=1), *polls, until=(0, 1) if handled else (1, 0))
+    assert "waits, try 1 failed" in caplog.text
+    assert ("cook goes on after 1 failed tries" in caplog.text) == handled

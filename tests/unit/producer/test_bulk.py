@@ -1,7 +1,9 @@
 """Publishing a file: what is sent under which identity, what is said at the end, what is kept."""
 
 import hashlib
+import os
 import re
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -11,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from contract.errors import RecordFileError, StorageUnavailable
+from contract.errors import RecordFileError, SettingError, StorageUnavailable
 from contract.order import OrderV1, OrderV2
 from contract.records import Record
 from contract.subjects import Subject
@@ -208,3 +210,30 @@ class TestUndelivered:
         (tmp_path / "data").write_text("a file")
         with pytest.raises(StorageUnavailable, match=r"data/undelivered-.*\.jsonl cannot be written"):
             publish(Recorder(limit=0))
+
+    def test_it_is_kept_for_us_alone(self, publish: Callable[..., int], tmp_path: Path) -> None:
+        publish(Recorder(limit=0))
+        (kept,) = (tmp_path / "data").iterdir()
+        assert [path.stat().st_mode & 0o777 for path in (kept, kept.parent)] == [0o600, 0o700]
+
+    def test_nothing_is_sent_where_others_could_plant_what_is_kept(
+        self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
+    ) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data").chmod(0o777)
+        with pytest.raises(SettingError, match=f"run: chmod go-w {tmp_path}/data, or set DATA_DIR"):
+            publish(recorder)
+        assert (recorder.connected, recorder.sent) == (0, [])
+
+    def test_a_link_in_its_place_is_not_followed(self, publish: Callable[..., int], tmp_path: Path) -> None:
+        """Whatever second it is planted for, and whether its target is there."""
+        (tmp_path / "data").mkdir()
+        now = time.time()
+        for second in range(-1, 30):
+            name = time.strftime("%Y%m%dT%H%M%S", time.localtime(now + second))
+            link = tmp_path / "data" / f"undelivered-{name}-{os.getpid()}.jsonl"
+            link.symlink_to(tmp_path / ("nothing" if second % 2 else "orders.jsonl"))
+        with pytest.raises(SettingError, match="is a symbolic link, and is not followed; run: rm "):
+            publish(Recorder(limit=0))
+        assert not (tmp_path / "nothing").exists()
+        assert (tmp_path / "orders.jsonl").read_bytes() == ORDERS
