@@ -17,24 +17,26 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.ledger import check_format, database_errors, forget_elsewhere, lock_directory, open_database, renew_id
-from consumers.letters import read_letters
-from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError
+from consumers.letters import Letter, read_letters
+from contract.errors import LedgerError, Reason, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
 from runtime.clients import cluster_metadata
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.data_dir import check_data_dir
 from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
+from runtime.telemetry import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; exit 1 when `verify` finds that something is missing."""
     parser = create_parser("ledger", __doc__ or "", "python -m consumers.ledger verify")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="summary|export|verify|skip|adopt")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="summary|export|verify|duplicates|skip|adopt")
     actions.add_parser("summary", help="count rows and duplicates, and show the next offsets")
     exported = actions.add_parser("export", help="write every row to standard output, in the order of recording")
     exported.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     actions.add_parser("verify", help="check that each offset of the topic is a row, a duplicate or a dead letter")
+    actions.add_parser("duplicates", help="list what came again under a recorded identity, and where")
     skipped = actions.add_parser("skip", help="go on at an offset, accepting that what is before it is lost")
     skipped.add_argument("partition", type=int)
     skipped.add_argument("offset", type=int)
@@ -45,7 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: Namespace, settings: Settings) -> int:
     """Do what was asked for, and give the exit code."""
-    actions = {"summary": _summary, "export": _export, "verify": _verify, "skip": _skip, "adopt": _adopt}
+    actions = {
+        "summary": _summary,
+        "export": _export,
+        "verify": _verify,
+        "duplicates": _duplicates,
+        "skip": _skip,
+        "adopt": _adopt,
+    }
     with _open(settings.data_dir, write=flags.action in {"skip", "adopt"}) as books:
         return actions[flags.action](flags, settings, books)
 
@@ -184,7 +193,7 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
 
 def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
-    letters = set(_letters(settings, books))
+    letters = {(letter.partition, letter.original_offset): letter for letter in _letters(settings, books)}
     missing = 0
     with reading_client(settings) as client:
         for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
@@ -198,7 +207,25 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     rows = books.one("SELECT count(*) FROM {table}")
     duplicates = books.one("SELECT count(*) FROM duplicates")
     print(f"{rows} rows, {duplicates} duplicates, {len(letters)} letters, {missing} missing")
+    if duplicates + (others := sum(letter.reason == Reason.HANDLER for letter in letters.values())):
+        again = f"{duplicates} with the same content, {others} with another"
+        print(f"came again under a recorded identity: {again}; python -m consumers.ledger duplicates lists them")
     return FAILED if missing else OK
+
+
+def _duplicates(_flags: Namespace, settings: Settings, books: _Books) -> int:
+    """List each duplicate with the row that it repeats, then each letter whose identity has a row of other content."""
+    query = "SELECT d.partition, d.offset, d.line, t.partition, t.offset, t.identity FROM duplicates d JOIN {table} t"
+    query += " USING (line) ORDER BY d.partition, d.offset"
+    for partition, offset, line, *place, identity in books.db.execute(query.format(table=books.table)):
+        row = f"line {line}, partition {place[0]} offset {place[1]}: identity {identity!r}"
+        print(f"{books.topic} partition {partition} offset {offset} is as {row}")
+    for letter in _letters(settings, books):
+        if letter.reason == Reason.HANDLER:
+            place = f"partition {letter.partition} offset {letter.original_offset}"
+            kept = f"offset {letter.offset} of {letter.message.topic()}"
+            print(f"{books.topic} {place} is another, kept at {kept}: {printable(letter.sentence)}")
+    return OK
 
 
 def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
@@ -208,16 +235,15 @@ def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
     return {offset for query in queries for (offset,) in books.db.execute(query, between)}
 
 
-def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
-    """Give the places of the dead letters of whoever records in this ledger: its mark is in their offsets."""
+def _letters(settings: Settings, books: _Books) -> Iterator[Letter]:
+    """Give the dead letters of whoever records in this ledger: its mark is in their offsets."""
     for group, subject in _groups(settings, books).items():
         with reading_client(settings, group) as client:
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         if not books.ids & {one.metadata for one in committed}:
             continue
         try:
-            for letter in read_letters(settings, subject.dead_letters(group)):
-                yield letter.partition, letter.original_offset
+            yield from read_letters(settings, subject.dead_letters(group))
         except TopicError:
             continue  # somebody has removed the topic, and its letters
 

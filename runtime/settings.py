@@ -1,7 +1,8 @@
 """The one place that reads the environment; a frozen value goes to everything else.
 
 `KAFKA_…` names a librdkafka property (`KAFKA_SASL_PASSWORD` is `sasl.password`), `SCHEMA_REGISTRY_…` one of the
-registry client's. Both also take a file's content as `…_FILE`, as secrets are mounted. Flags win over the environment.
+registry client's. Both also take a file's content as `…_FILE`, as secrets are mounted. Flags win over the environment,
+but hold no secret: every user of the machine sees them in the list of processes.
 """
 
 from __future__ import annotations
@@ -160,7 +161,13 @@ def load_settings(environ: Mapping[str, str], flags: Namespace | None = None) ->
     given: dict[str, Any] = {name: environ[name.upper()] for name in _OWN if environ.get(name.upper())}
     if "board_token" not in given and (path := environ.get("BOARD_TOKEN_FILE")):
         given["board_token"] = _read_secret("BOARD_TOKEN_FILE", path)
-    given |= {name: value for name, value in vars(flags or Namespace()).items() if name in _OWN and value is not None}
+    flagged = {name: value for name, value in vars(flags or Namespace()).items() if name in _OWN and value is not None}
+    if "@" in flagged.get("schema_registry_url", ""):
+        raise SettingError(
+            "--schema-registry-url holds credentials, which every user of this machine sees in the list of processes: "
+            "leave them out, and set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or SCHEMA_REGISTRY_URL instead of the flag"
+        )
+    given |= flagged
     given["kafka"] = _properties(environ, "KAFKA_", _is_known, COMMON)
     given["registry"] = _properties(environ, "SCHEMA_REGISTRY_", REGISTRY.__contains__, REGISTRY)
     for name in sorted(PROTECTED.keys() & given["kafka"].keys()):
@@ -173,14 +180,14 @@ def load_settings(environ: Mapping[str, str], flags: Namespace | None = None) ->
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """Give a parser one flag for each setting, named after its environment variable."""
+    """Give a parser one flag for each setting that is no secret, named after its environment variable."""
     group = parser.add_argument_group(
         "settings", "from flags or the environment; KAFKA_… and SCHEMA_REGISTRY_… also pass client properties on"
     )
     for name, hint, default in settings_table():
-        group.add_argument(
-            f"--{name.replace('_', '-')}", metavar="…", help=f"{hint} ({name.upper()}, default {default})"
-        )
+        if not is_secret(name):
+            flag = f"--{name.replace('_', '-')}"
+            group.add_argument(flag, metavar="…", help=f"{hint} ({name.upper()}, default {default})")
 
 
 def settings_table() -> list[tuple[str, str, str]]:

@@ -106,6 +106,7 @@ class Board:
     def _kitchen(self) -> dict[str, Any]:
         now, orders = self._clock(), self.window.orders
         schema_ids = Counter(one.schema_id for _, one, _ in orders)
+        identities = [order.order_id for order, _, _ in orders if order.order_id]
         return {
             "now": int(now),
             "problems": self._problems,
@@ -115,6 +116,7 @@ class Board:
             "pizzas": Counter(order.pizza for order, _, _ in orders).most_common(TOP),
             "tables": Counter(order.table for order, _, _ in orders).most_common(TOP),
             "versions": [(self._version(id_), count) for id_, count in schema_ids.most_common(TOP)],
+            "repeated": len(identities) - len(set(identities)),
             "rates": self.window.rates(now),
             "unreadable": self.window.unreadable,
         }
