@@ -104,9 +104,13 @@ class Reason(StrEnum):
     FOREIGN_SCHEMA = "foreign-schema"  # the id is of another subject's schema
     TRUNCATED = "truncated"  # the bytes end inside the record
     TRAILING_BYTES = "trailing-bytes"  # bytes are left behind the record
-    MALFORMED = "malformed"  # bytes that no writer of this schema produces
-    NOT_READABLE = "not-readable"  # the writer's schema does not resolve to the reader's
-    BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version
+    MALFORMED = "malformed"  # bytes that no writer of this schema produces, or that stand for more than they may
+    NOT_READABLE = (
+        "not-readable"  # the writer's schema is none, or does not resolve to the reader's, or it nests too deep
+    )
+    BREAKS_LIMIT = (
+        "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version, or of Python's types
+    )
     TOMBSTONE = "tombstone"  # no value at all
     HANDLER = "handler"  # it was read, and the consumer's handler refuses it for good
 

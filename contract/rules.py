@@ -123,7 +123,7 @@ def _inside(reader: Type, writer: Type) -> Iterator[tuple[_Slot, _Slot]]:
 def _pair(reader: _Slot, writer: _Slot) -> Iterator[Incompatibility]:
     yield from _limits(reader, writer)
     ours, theirs = reader.type.attributes, writer.type.attributes
-    logical, written = ours.get("logicalType"), theirs.get("logicalType")
+    logical, written = reader.type.logical or None, writer.type.logical or None
     if logical != written:
         message = f"{reader.shown} has the logical type {logical} for the reader and {written} for the writer"
         fix = "keep the logical type, and add a new field for the other"
