@@ -127,8 +127,11 @@ class _Resolution:
             steps: list[tuple[Key, Step]] = []
             for name, field in writer.fields.items():
                 target = sources.get(name)
-                steps.append((SKIP, self.step(None, field.type)) if target is None else
-                             (target.name, self.step(target.type, field.type)))  # fmt: skip
+                if target is None:
+                    steps.append((SKIP, self.step(None, field.type)))
+                    continue
+                shared = _SHARED.get((target.type.shape, field.type.shape))
+                steps.append((target.name, shared or self.step(target.type, field.type)))
             step.steps, step.expand = tuple(steps), wire.nothing_more  # a step that leads to itself is freed late
 
         step.expand = expand
