@@ -40,7 +40,7 @@ def run(flags: Namespace, settings: Settings) -> int:
     if flags.level or flags.old or flags.new:
         if flags.level is None or flags.new is None or flags.live or flags.against:
             raise SettingError("--level and --new go together, with an --old for each released schema and nothing else")
-        old, new = [read_schema(path) for path in flags.old], read_schema(flags.new, check_defaults=True)
+        old, new = [read_schema(path) for path in flags.old], read_schema(flags.new)
         findings = check_schemas(Level(flags.level), old, new)
         return show(findings, [f"compatible at {flags.level}"], flags.format)
     contract = load_contract(settings.schemas_dir)
