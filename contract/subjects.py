@@ -19,7 +19,7 @@ import msgspec
 from contract.avro_schema import SchemaError, Type, parse
 from contract.compatibility import Level
 from contract.errors import ContractError
-from contract.positions import place
+from contract.positions import place, place_of, why_no_json
 from contract.rules import AgreedRule, Severity
 
 T = TypeVar("T")
@@ -246,6 +246,9 @@ def read_schema(
         raise ContractError(f"{path} is not UTF-8") from None
     except (ValueError, RecursionError) as error:  # a number or a nesting that Python does not take
         raise ContractError(f"{path} cannot be read as JSON: {error}") from None
+    if check_defaults and (found := why_no_json(source)):
+        line, column = place_of(source, found[0])
+        raise ContractError(f"{path}:{line}:{column}: not JSON: {found[1]}")
     file = SchemaFile(path, number, text, source, references)
     vars(file)["schema"] = schema  # what the properties would read and parse once more
     try:

@@ -272,10 +272,44 @@ class TestLookups:
         assert registered.register_schema(subject.name, Schema(newer, "AVRO")) == 4
         assert read(data, CONTEXT) == OrderV1("margherita", 17)
 
-    def test_a_schema_that_is_none_is_not_the_messages_fault(self, registered: CountingRegistry) -> None:
-        schema_id = registered.register_schema("pizza-order-value", Schema('{"type": "recrd"}', "AVRO"))
-        with pytest.raises(NotRegistered, match="not valid Avro"):
-            RecordDeserializer(OrderV1, registered)(framed(schema_id, b""), CONTEXT)
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"type": "recrd"}',
+            "3",
+            "{",
+            '{"type": "record", "name": "Order", "fields": [{"name": "pizza", "type": "shop.Pizza"}]}',
+        ],
+        ids=["unknown", "number", "no JSON", "reference"],
+    )
+    def test_a_writers_schema_that_is_none_is_a_dead_letter(self, registered: CountingRegistry, text: str) -> None:
+        """No later try would make it one."""
+        schema_id = registered.register_schema("pizza-order-value", Schema(text, "AVRO"))
+        error = unreadable(registered, framed(schema_id, b"\x02a\x02"))
+        assert (error.reason, error.schema_id) == (Reason.NOT_READABLE, schema_id)
+        assert str(error).startswith("what wrote it is no Avro schema that can be used: ")
+
+    @pytest.mark.parametrize(
+        "type_",
+        [
+            {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 5},
+            {"type": "bytes", "logicalType": "decimal"},
+            {"type": "bytes", "logicalType": "decimal", "precision": "4"},
+            {"type": "bytes", "logicalType": "timestamp-millis"},
+            {"type": "bytes", "logicalType": 3},
+        ],
+    )
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_an_invalid_logical_type_is_ignored(
+        self, registered: CountingRegistry, subject: Subject, type_: Any, *, nested: bool
+    ) -> None:
+        """Its bytes are those of the underlying type (Avro specification, "Logical Types")."""
+        schema = json.loads(subject.newest.text)
+        type_ = {"type": "array", "items": ["null", type_]} if nested else type_
+        schema["fields"].append({"name": "more", "type": type_})
+        schema_id = registered.register_schema(subject.name, Schema(json.dumps(schema), "AVRO"))
+        data = framed(schema_id, V2_BYTES[5:] + (b"\x02\x02\x04ab\0" if nested else b"\x04ab"))
+        assert RecordDeserializer(OrderV2, registered)(data, CONTEXT) == OrderV2("margherita", 17, "x-001")
 
 
 def _no_answer(*_: object) -> Schema:
@@ -315,11 +349,10 @@ class TestUnreadable:
         error = unreadable(registered, data)
         assert (error.reason, str(error)[: len(sentence)]) == (reason, sentence)
 
-    def test_an_integer_beyond_32_bits_breaks_a_limit(self, registered: CountingRegistry) -> None:
-        """It is 2**40 that fastavro reads from an `int` without a word and a writer of another language may send it."""
-        data = framed(2, b"\x02a" + avro("long", 2**40))
-        error = unreadable(registered, data)
-        assert (error.reason, str(error)) == (Reason.BREAKS_LIMIT, f"table is {2**40}, expected int <= 2147483647")
+    @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**40])
+    def test_an_integer_beyond_32_bits_is_malformed(self, registered: CountingRegistry, number: int) -> None:
+        """No writer has such an `int`, and Java would read another number."""
+        assert unreadable(registered, framed(2, b"\x02a" + avro("long", number))).reason is Reason.MALFORMED
 
     def test_an_id_under_which_another_subject_has_the_same_text(self, registered: CountingRegistry) -> None:
         """In registries that number each subject's schemas apart, an id of theirs is none of ours."""

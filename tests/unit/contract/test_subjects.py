@@ -98,6 +98,16 @@ def removed(name: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [('"minimum": 1', '"order": "up"'), ('"minimum": 1', '"minimum": NaN'), ("A pizza", r"\ud83c\udf55 pizza")],
+)
+def test_what_was_released_is_read_as_it_is(schemas: Path, old: str, new: str) -> None:
+    """It is in topics and registries, whatever would be said of it today."""
+    changed(V1, old, new)(schemas)
+    assert load_contract(schemas).subject("order").released
+
+
+@pytest.mark.parametrize(
     ("edit", "file", "sentence"),
     [
         (removed(YAML), YAML, "cannot be read: No such file or directory; SCHEMAS_DIR names its directory"),
@@ -121,6 +131,15 @@ def removed(name: str) -> Callable[[Path], None]:
         (changed(AVSC, '"string"', '"strin"'), AVSC, "unknown type `strin`: neither one of Avro's own nor defined before (at /fields/0/type)"),  # noqa: E501
         (changed(AVSC, '"name": "pizza", ', ""), AVSC, "(at /fields/0)"),
         (text(AVSC, '{"type": "record", "name": "Order", "fields": 3}'), AVSC, "has no list of `fields`"),
+        (changed(AVSC, '"minimum": 1', '"minimum": NaN'), AVSC, "order.avsc:8:49: not JSON: NaN is no number of JSON"),
+        (changed(AVSC, '"minimum": 1', '"minimum": -Infinity'), AVSC, "not JSON: -Infinity is no number of JSON"),
+        (changed(AVSC, '"minimum": 1', '"x": [{"y": 1e999}]'), AVSC, "not JSON: 1e999 is larger than any double"),
+        (changed(AVSC, '"minimum": 1', '"x": 9223372036854775808'), AVSC, "is larger than any long"),
+        (changed(AVSC, '"A pizza', r'"\ud800 A pizza'), AVSC, "holds half of a surrogate pair: no text"),
+        (changed(AVSC, '"minimum"', r'"a\udfff"'), AVSC, "holds half of a surrogate pair: no text"),
+        (changed(AVSC, "]\n}", "]\n} {}"), AVSC, "not JSON: Extra data"),
+        (changed(AVSC, '"name": "Order"', '"name": "Order", "aliases": ["old-order"]'), AVSC, "the alias 'restaurant.old-order' of `restaurant.Order` is no name"),  # noqa: E501
+        (changed(AVSC, '"minimum": 1', '"order": "up"'), AVSC, "order.avsc:8:47: no Avro schema: the order of"),
         (text(V1, "{"), "order.v1.avsc", "order.v1.avsc:1:2: not JSON"),
         (changed(V1, '"int"', '"integer"'), "order.v1.avsc", "unknown type `integer`"),
         (lambda schemas: (schemas / "released/order.v3.avsc").mkdir(), "order.v3.avsc", "Is a directory"),
