@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
@@ -15,6 +15,7 @@ from contract.subjects import Subject, load_contract
 from runtime.clients import registry_client
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.settings import Settings
+from runtime.topics import connect
 
 _FRAME_BYTES = 5
 _OFFSETS = range(2**63)
@@ -75,10 +76,26 @@ def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) 
     replays = subject.replays(group)
     letters = read_letters(settings, subject.dead_letters(group))
     offsets = flags.offset or _OFFSETS
-    chosen = (one for one in letters if flags.reason in {None, one.reason} and one.offset in offsets)
-    count = replay_letters(settings, chosen, replays)
+    today = connect(settings).find_topics(subject.topic).get(subject.topic)
+    gone = Counter[str]()
+
+    def chosen() -> Iterator[Letter]:
+        for one in letters:
+            if flags.reason in {None, one.reason} and one.offset in offsets:
+                if one.is_of(today):
+                    yield one
+                else:
+                    gone[one.ids[0]] += 1
+
+    count = replay_letters(settings, chosen(), replays)
     print(f"{count} letters replayed to {replays}, which {group} alone reads")
-    return OK if count else FAILED
+    for topic_id, passed in gone.items():
+        print(
+            f"{passed} letters not replayed: their places are of a topic {subject.topic} ({topic_id}) that is gone, "
+            f"today it is {today or 'none'}; have them published again by whoever sent them",
+            file=sys.stderr,
+        )
+    return OK if count and not gone else FAILED
 
 
 def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:

@@ -7,22 +7,24 @@ import os
 import sqlite3
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.ledger import lock_directory, refuse_newer
+from consumers.ledger import PASSED, lock_directory, refuse_newer, refuse_other
 from consumers.letters import read_letters
 from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
 from runtime.clients import cluster_metadata
 from runtime.command import FAILED, OK, create_parser, run_command
-from runtime.groups import read_to_end, reading_client
+from runtime.groups import read_to_end, reading_client, topic_ends
 from runtime.settings import Settings
+from runtime.topics import Topic, connect
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +50,43 @@ def run(flags: Namespace, settings: Settings) -> int:
         return actions[flags.action](flags, settings, books)
 
 
+class Passed(NamedTuple):
+    """Offsets that were passed over; `records` is None where nobody knows how many of them were records."""
+
+    partition: int
+    offset: int
+    next_offset: int
+    records: int | None
+    by_hand: bool
+
+    def __str__(self) -> str:
+        why = "passed over by hand" if self.by_hand else "no longer in the topic when the ledger began"
+        records = "" if self.records is None else f" ({self.records} records)"
+        return f"partition {self.partition} {_offsets_between(self.offset, self.next_offset)}{records} {why}"
+
+
 @dataclass(frozen=True)
 class _Books:
-    """An open ledger: its database, the name of its table, its mark and its topic."""
+    """An open ledger: its file, its database, the name of its table, its mark and its topic."""
 
+    path: Path
     db: sqlite3.Connection
     table: str
     id: str
     topic: str
+
+    @property
+    def next_offsets(self) -> dict[int, int]:
+        """The next offset of each partition that it knows."""
+        return dict(self.db.execute("SELECT partition, next_offset FROM partitions ORDER BY partition"))
+
+    @property
+    def passed(self) -> list[Passed]:
+        """What no row is for although a next offset is past it."""
+        if not self.one("SELECT count(*) FROM sqlite_master WHERE name = 'passed'"):
+            return []
+        query = "SELECT partition, offset, next_offset, records, by_hand FROM passed ORDER BY partition, offset"
+        return [Passed(*row) for row in self.db.execute(query)]
 
     def one(self, query: str, *values: object) -> int:
         return int(self.db.execute(query.format(table=self.table), values).fetchone()[0])
@@ -70,7 +101,7 @@ def _open(directory: Path, *, write: bool) -> Iterator[_Books]:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode={'rw' if write else 'ro'}", uri=True, timeout=5)) as db:
             refuse_newer(path, db)
-            yield _Books(db, *db.execute("SELECT name, id, topic FROM ledger").fetchone())
+            yield _Books(path, db, *db.execute("SELECT name, id, topic FROM ledger").fetchone())
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"{path} cannot be read: {error}") from None
     except sqlite3.DatabaseError as error:
@@ -84,8 +115,10 @@ def _summary(_flags: Namespace, _settings: Settings, books: _Books) -> int:
     print(f"topic        {books.topic}")
     print(f"{books.table:<12} {books.one('SELECT count(*) FROM {table}')}")
     print(f"duplicates   {books.one('SELECT count(*) FROM duplicates')}")
-    for partition, next_offset in books.db.execute("SELECT partition, next_offset FROM partitions ORDER BY partition"):
+    for partition, next_offset in books.next_offsets.items():
         print(f"partition    {partition}, next offset {next_offset}")
+    for passed in books.passed:
+        print(f"not recorded {passed}")
     return OK
 
 
@@ -105,19 +138,42 @@ def _export(flags: Namespace, _settings: Settings, books: _Books) -> int:
     return OK
 
 
-def _skip(flags: Namespace, _settings: Settings, books: _Books) -> int:
-    changed = books.db.execute(
-        "UPDATE partitions SET next_offset = ? WHERE partition = ?", (flags.offset, flags.partition)
-    ).rowcount
-    books.db.commit()
-    if not changed:
-        raise SettingError(f"the ledger knows no partition {flags.partition} of {books.topic}")
-    print(f"partition {flags.partition} goes on at offset {flags.offset}")
+def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
+    partition, offset = flags.partition, flags.offset
+    _topic(settings, books)
+    with reading_client(settings) as client:
+        ends = topic_ends(client, settings, books.topic)
+        known = books.next_offsets
+        if partition not in known or partition not in ends:
+            holder = "the ledger" if partition not in known else "the topic"
+            raise SettingError(
+                f"{holder} has no partition {partition} of {books.topic}; there are {_list(known, ends)}"
+            )
+        (first, end), start = ends[partition], known[partition]
+        if not start <= offset <= end:
+            raise SettingError(
+                f"{offset} is no offset to go on at: for partition {partition} it is one from {start}, the ledger's "
+                f"next offset, to {end}, the topic's end"
+            )
+        place = TopicPartition(books.topic, partition, max(first, start))
+        records = sum(len(offsets) for offsets in _offsets(client, settings, place, offset))
+    gone = _offsets_between(start, min(first, offset)) if start < min(first, offset) else ""
+    with books.db:
+        books.db.execute("UPDATE partitions SET next_offset = ? WHERE partition = ?", (offset, partition))
+        if start < offset:
+            books.db.execute(PASSED)
+            values = (partition, start, offset, None if gone else records)
+            books.db.execute("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?, TRUE)", values)
+    told = f"{records} records that are in the topic are passed over" + (
+        f"; {gone} are no longer there" if gone else ""
+    )
+    print(f"partition {partition} goes on at offset {offset}: {told}")
     return OK
 
 
 def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
     """Leave this ledger's mark beside the group's offsets, which stay as they are."""
+    _topic(settings, books)
     if flags.group not in _groups(settings, books):
         raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
     with reading_client(settings, flags.group) as client:
@@ -140,21 +196,55 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
 
 def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
-    letters = set(_letters(settings, books))
+    topic = _topic(settings, books)
+    letters = set(_letters(settings, books, topic))
+    passed = books.passed
     missing = 0
     with reading_client(settings) as client:
-        for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
-            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition, 0), end):
+        for partition, (first, end) in topic_ends(client, settings, books.topic).items():
+            next_offset = books.next_offsets.get(partition, 0 if books.next_offsets else first)
+            if next_offset < first:
+                missing += first - next_offset
+                gone = _offsets_between(next_offset, first)
+                print(f"{books.topic} partition {partition} {gone} left the topic before they were recorded")
+            if next_offset > end:
+                missing += next_offset - end
+                print(f"{books.topic} partition {partition} ends at offset {end}, before the next one, {next_offset}")
+            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition, 0), next_offset):
                 for offset in sorted(offsets - _known(books, partition, offsets)):
-                    if (partition, offset) not in letters:
+                    if (partition, offset) not in letters and not _is_passed(passed, partition, offset):
                         missing += 1
                         print(
                             f"{books.topic} partition {partition} offset {offset} is neither row, duplicate nor letter"
                         )
+    for one in passed:
+        print(f"{books.topic} {one}")
     rows = books.one("SELECT count(*) FROM {table}")
     duplicates = books.one("SELECT count(*) FROM duplicates")
     print(f"{rows} rows, {duplicates} duplicates, {len(letters)} letters, {missing} missing")
     return FAILED if missing else OK
+
+
+def _is_passed(passed: Sequence[Passed], partition: int, offset: int) -> bool:
+    return any(one.partition == partition and one.offset <= offset < one.next_offset for one in passed)
+
+
+def _offsets_between(first: int, next_offset: int) -> str:
+    """Name offsets: what they were is not always known, records, aborted ones or a transaction's markers."""
+    return f"offsets {first} to {next_offset - 1}"
+
+
+def _list(*numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(set.intersection(*map(set, numbers))))) or "none"
+
+
+def _topic(settings: Settings, books: _Books) -> Topic:
+    """Return the ledger's topic as it is today; raises TopicError where there is none, LedgerError for another one."""
+    topic = connect(settings).find_topics(books.topic).get(books.topic)
+    if topic is None:
+        raise TopicError(f"there is no topic {books.topic}")
+    refuse_other(books.path, books.db.execute("SELECT topic, topic_id, cluster_id FROM ledger").fetchone(), topic)
+    return topic
 
 
 def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
@@ -164,8 +254,8 @@ def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
     return {offset for query in queries for (offset,) in books.db.execute(query, between)}
 
 
-def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
-    """Give the places of the dead letters of whoever records in this ledger: its mark is in their offsets."""
+def _letters(settings: Settings, books: _Books, topic: Topic) -> Iterator[tuple[int, int]]:
+    """Give the places in this topic of the letters of whoever records here: the ledger's mark is in their offsets."""
     for group, subject in _groups(settings, books).items():
         with reading_client(settings, group) as client:
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
@@ -173,7 +263,8 @@ def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
             continue
         try:
             for letter in read_letters(settings, subject.dead_letters(group)):
-                yield letter.partition, letter.original_offset
+                if letter.is_of(topic):
+                    yield letter.partition, letter.original_offset
         except TopicError:
             continue  # somebody has removed the topic, and its letters
 

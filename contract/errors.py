@@ -108,6 +108,7 @@ class Reason(StrEnum):
     NOT_READABLE = "not-readable"  # the writer's schema does not resolve to the reader's
     BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version
     TOMBSTONE = "tombstone"  # no value at all
+    OTHER_TOPIC = "other-topic"  # a replay whose place is in a topic of this name that was deleted
     HANDLER = "handler"  # it was read, and the consumer's handler refuses it for good
 
 
