@@ -24,7 +24,7 @@ from typing import Generic
 import msgspec
 
 from consumers.batches import Batch, Received
-from consumers.source import FirstOffsets
+from consumers.source import FirstOffsets, topic_mark
 from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
 from contract.records import R
 from runtime.metrics import DUPLICATES, ROWS
@@ -282,7 +282,10 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
             if refuse_newer(self._path, self._db) == 0:
                 for statement in _TABLES.format(table=self._table).split(";\n"):
                     self._db.execute(statement)
-                self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)", (uuid.uuid4().hex, self._table, *ours))
+                self._db.execute(
+                    "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)",
+                    (f"{uuid.uuid4().hex} of {topic_mark(topic)}", self._table, *ours),
+                )
                 self._db.execute(f"PRAGMA user_version = {FORMAT}")
             theirs = self._db.execute("SELECT topic, topic_id, cluster_id FROM ledger").fetchone()
             refuse_other(self._path, theirs, topic)

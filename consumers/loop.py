@@ -174,7 +174,8 @@ class _Loop(Generic[R]):
                     source.lost.clear()
             if self.works and (not self._failures or time.monotonic() >= self._retry_at):
                 self._work()
-            source.commit()
+            if self._watch.is_certain:
+                source.commit()
             self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
 
     def rest(self) -> None:
@@ -284,7 +285,12 @@ class _Loop(Generic[R]):
         if not partitions:
             return {}
         claim = source.group_offsets if source.resume_from is None else partial(self._claim, source.resume_from)
-        return wait_until_available(lambda: claim(partitions), self._consumer.settings)
+
+        def ask() -> Mapping[int, int]:
+            self._ask(self._consumer.settings.request_timeout + 1)  # the request itself ends before
+            return claim(partitions)
+
+        return wait_until_available(ask, self._consumer.settings)
 
     def _claim(self, resume: Resume, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""

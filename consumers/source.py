@@ -36,8 +36,8 @@ Resume: TypeAlias = Callable[[Collection[int], FirstOffsets], Mapping[int, int]]
 """Returns the next offset of each of some partitions, for whom the group's own offsets are not the truth."""
 OnRebalance: TypeAlias = Callable[["Source", list[TopicPartition]], None]
 
-_TOPIC_MARK = "topic "
-"""Begins the metadata of offsets that were committed without a ledger: the topic's id follows."""
+TOPIC_MARK = "topic "
+"""Before a topic's id in the metadata of committed offsets, alone or behind a ledger's own."""
 
 
 class Source:
@@ -150,7 +150,7 @@ class Source:
         """
         found: dict[int, int] = {}
         for one in self._committed(partitions):
-            if (one.metadata or "").startswith(_TOPIC_MARK) and one.metadata != self.topic_mark:
+            if self._is_of_another(one.metadata or ""):
                 sentence = "%s passes over its offset %d of partition %d: it was committed for %s, a topic that is gone"
                 log.warning(sentence, self.group, one.offset, one.partition, one.metadata)
             elif one.offset >= 0:
@@ -262,14 +262,18 @@ class Source:
 
         Raises LedgerError.
         """
-        marks = {one.metadata or "" for one in self._committed(range(partitions))}
-        others = {mark for mark in marks if mark and not mark.startswith(_TOPIC_MARK)} - {self.mark}
+        marks = {one.metadata for one in self._committed(range(partitions)) if one.metadata}
+        others = {one for one in marks if not (one.startswith(TOPIC_MARK) or self._is_of_another(one))} - {self.mark}
         if others:
             raise LedgerError(
                 f"the group {self.group} has another ledger ({', '.join(map(str, others))}), this is {self.mark}: each "
                 "would record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to begin "
                 f"anew, stop every {self.group} and run: python -m consumers.ledger adopt {self.group}"
             )
+
+    def _is_of_another(self, metadata: str) -> bool:
+        """Return whether what was committed beside an offset names another topic than this."""
+        return TOPIC_MARK in metadata and not metadata.endswith(self.topic_mark)
 
     def _committed(self, partitions: Collection[int]) -> list[TopicPartition]:
         try:
@@ -390,7 +394,7 @@ class Source:
 
 def topic_mark(topic: Topic) -> str:
     """Return what says in a committed offset's metadata which topic it is of."""
-    return f"{_TOPIC_MARK}{topic.id}"
+    return f"{TOPIC_MARK}{topic.id}"
 
 
 class _ClientLog:
