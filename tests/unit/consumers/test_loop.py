@@ -19,7 +19,7 @@ from confluent_kafka import Message, TopicPartition
 from consumers.batches import Batch
 from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
 from consumers.source import COMMIT_SECONDS, Source
-from contract.errors import Rejected, Unavailable, UserError
+from contract.errors import Rejected, TopicError, Unavailable, UserError
 from contract.order import OrderV1
 from contract.subjects import load_contract
 from runtime.embedded import embedded_servers
@@ -63,10 +63,13 @@ class Script(Topic):
 
     polls: Iterator[Sequence[Message] | Callable[[], object]] = field(default_factory=lambda: iter(()))
     handled: dict[int, int] = field(default_factory=dict)
+    behind: Sequence[Message] = ()
     silence: int = 0
+    commits: int = 0
+    on_quiet: Any = None
     group = topic = "cook"
     mark = ""
-    resume_from = on_quiet = None
+    resume_from = None
     client = SimpleNamespace(incremental_unassign=lambda _: None)
 
     def subscribe(self, _on_assign: object, _on_revoke: object, on_lost: Any) -> None:
@@ -86,13 +89,39 @@ class Script(Topic):
         return given if isinstance(given, Sequence) else given() or ()  # type: ignore[return-value]
 
     def passed(self) -> Sequence[Message]:
-        """Give what is behind the last record."""
-        return ()
+        """Give what is behind the last record, once."""
+        behind, self.behind = self.behind, ()
+        return behind
+
+    def commit(self, *, wait: bool = False) -> None:  # noqa: ARG002 - as a source has it
+        """Count when something is to be committed."""
+        self.commits += bool(self.handled)
+
+    def forget(self) -> None:
+        """Forget what is to be committed."""
+        self.handled.clear()
 
     def pause(self) -> None:
         """Whatever is paused, the script goes on."""
 
-    commit = resume = close = check_mark = pause
+    resume = close = check_mark = pause
+
+
+@dataclass
+class Watch:
+    """Whether the topic is the one that it was; each question is answered by the next of these errors."""
+
+    errors: list[Exception]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether there is no error left."""
+        return not self.errors
+
+    def ask(self, *_: object) -> None:
+        """Raise the next error."""
+        if self.errors:
+            raise self.errors.pop(0)
 
 
 @dataclass
@@ -103,13 +132,16 @@ class Running:
     failures: int = 0
     refused: tuple[int, int] = (0, -1)
     handled: list[tuple[int, int]] = field(default_factory=list)
+    doubts: list[Exception] = field(default_factory=list)
+    batches: list[dict[int, int]] = field(default_factory=list)
+    """Where each batch that was handled ends."""
 
     def run(self, *polls: Sequence[Message] | Callable[[], object], until: tuple[int, int] | None = None) -> Script:
         """Give the topic as the loop has left it once the record at `until`, its partition and offset, is handled."""
         self.topic, replays, stop = Script(polls=iter(polls)), Script(is_replays=True), Event()
         metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
-        certain = SimpleNamespace(is_certain=True, ask=lambda *_: None, doubt=lambda: None)
-        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, metrics, certain]
+        watch = Watch(self.doubts)
+        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, metrics, watch]
 
         def handle(batch: Batch[OrderV1]) -> None:
             places = [(one.partition, one.offset) for one in batch.records]
@@ -119,6 +151,7 @@ class Running:
                 self.failures -= 1
                 raise Unavailable("the kitchen is closed")
             self.handled += places
+            self.batches.append(batch.next_offsets)
             if until in self.handled:
                 stop.set()
 
@@ -171,6 +204,31 @@ def test_work_of_a_lost_partition_is_dropped_and_the_rest_is_done(running: Runni
         topic = running.run(start, behind, lambda: running.topic.lose(0), until=(1, 1))
         assert running.handled == [(1, 0), (1, 1)]
         assert topic.handled == {1: 2}
+
+
+def test_what_a_client_has_passed_over_is_handled_when_nothing_is_in_hand(running: Running) -> None:
+    """As a batch without records, so that a ledger advances, too; never before what was read is handled."""
+    good = running.reading.good
+
+    def be_quiet() -> None:
+        running.topic.behind = running.messages(BAD, start=4)  # where a transaction's marker is
+        running.topic.on_quiet(running.topic)
+
+    running.failures = 1  # so that the first is still in hand when the topic is quiet
+    running.run(running.messages(good), be_quiet, until=(0, 0))
+    assert running.batches == [{0: 1}]
+    topic = running.run(running.messages(good), be_quiet, running.messages(good, start=5), until=(0, 5))
+    assert running.batches == [{0: 1}, {0: 1}, {0: 5}, {0: 6}]
+    assert (running.handled, topic.handled) == ([(0, 0), (0, 0), (0, 5)], {0: 6})
+
+
+def test_nothing_is_handled_or_committed_while_its_topic_is_in_doubt(running: Running) -> None:
+    """And nothing at all when it is another one."""
+    good = running.reading.good
+    running.doubts = [Unavailable("nobody answers"), TopicError("it is another one")]
+    with pytest.raises(TopicError, match="another one"):
+        running.run(running.messages(good))
+    assert (running.handled, running.topic.handled, running.topic.commits) == ([], {}, 0)
 
 
 def test_offsets_of_a_lost_partition_are_not_committed(running: Running) -> None:
