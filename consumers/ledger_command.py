@@ -196,13 +196,14 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
 
 def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
+    known = books.next_offsets  # first of all: a manager at work goes on meanwhile, and writes its letters before
     topic = _topic(settings, books)
     letters = set(_letters(settings, books, topic))
     passed = books.passed
     missing = 0
     with reading_client(settings) as client:
         for partition, (first, end) in topic_ends(client, settings, books.topic).items():
-            next_offset = books.next_offsets.get(partition, 0 if books.next_offsets else first)
+            next_offset = known.get(partition, 0 if known else first)
             if next_offset < first:
                 missing += first - next_offset
                 gone = _offsets_between(next_offset, first)

@@ -61,6 +61,8 @@ class Source:
         """The next offset of each partition, past what has been handled and is not committed."""
         self.committed: dict[int, int] = {}
         """The next offset of each partition that has one, as it is committed."""
+        self._reached: dict[int, int] = {}
+        """The same, with commits that are under way."""
         self.owned: set[int] = set()
         """The partitions that are ours; asking librdkafka takes as long as reading a batch."""
         self.ever_owned: set[int] = set()
@@ -159,7 +161,9 @@ class Source:
 
     def starts(self, offsets: Mapping[int, int], partitions: Collection[int]) -> list[TopicPartition]:
         """Return where partitions are to be read from: at these offsets, or the beginning."""
-        self.committed = {one: offset for one, offset in self.committed.items() if one not in partitions} | {**offsets}
+        kept = {one: offset for one, offset in self.committed.items() if one not in partitions}
+        self.committed = {**kept, **offsets}
+        self._reached = self._reached | dict.fromkeys(partitions, 0) | {**offsets}
         return [TopicPartition(self.topic, one, offsets.get(one, OFFSET_BEGINNING)) for one in partitions]
 
     def go_to(self, offsets: Mapping[int, int]) -> None:
@@ -178,7 +182,7 @@ class Source:
 
         Only while nothing is in hand: a client's position is behind all that it has given.
         """
-        known = self.committed | self.handled
+        known = self._reached | self.handled
         places = [TopicPartition(self.topic, number) for number in self.owned]
         return [
             Message(topic=self.topic, partition=one.partition, offset=one.offset - 1)
@@ -245,6 +249,7 @@ class Source:
         self._commit_at = time.monotonic() + COMMIT_SECONDS
         mark = self.mark or self.topic_mark
         offsets = [TopicPartition(self.topic, *place, metadata=mark) for place in self.handled.items()]
+        self._reached |= self.handled
         self.handled = {}
         if not wait:
             self._committing = True
