@@ -114,6 +114,7 @@ class Reason(StrEnum):
     NOT_READABLE = "not-readable"  # the writer's schema is none or does not resolve to the reader's; too deep nesting
     BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version or of Python
     TOMBSTONE = "tombstone"  # no value at all
+    OTHER_TOPIC = "other-topic"  # a replay whose place is in a topic of this name that was deleted
     HANDLER = "handler"  # it was read, and the consumer's handler refuses it for good
 
 

@@ -25,6 +25,8 @@ from contract.rules import AgreedRule, Severity
 T = TypeVar("T")
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
+MOST = 10_000
+"""Partitions of a topic, which a KRaft controller makes in one request, and replicas, which librdkafka asks for."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ class Subject:
 
 
 class _Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    partitions: Annotated[int, msgspec.Meta(ge=1)] = 1
-    replication: Annotated[int, msgspec.Meta(ge=1)] = 1
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
+    replication: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
     max_message_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)] = 1_048_588  # Kafka's own default
 
 

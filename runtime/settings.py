@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Meta
 
 from contract.errors import SettingError
-from contract.subjects import SCHEMAS
+from contract.subjects import MOST, SCHEMAS
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, Meta(description="where ledger.db and log.txt are kept")] = Path("data")
     schemas_dir: Annotated[Path, Meta(description="the contract: subjects.yaml and the schemas")] = SCHEMAS
     topic_partitions: (
-        Annotated[int, Meta(ge=1, description="partitions of a topic that is made; else subjects.yaml's")] | None
+        Annotated[int, Meta(ge=1, le=MOST, description="partitions of a topic that is made; else subjects.yaml's")]
+        | None
     ) = None
     topic_replication: (
-        Annotated[int, Meta(ge=1, description="replicas of a topic that is made; else subjects.yaml's")] | None
+        Annotated[int, Meta(ge=1, le=MOST, description="replicas of a topic that is made; else subjects.yaml's")] | None
     ) = None
     startup_timeout: Annotated[
         float, Meta(gt=0, le=86_400, description="seconds to wait for broker and registry at start")

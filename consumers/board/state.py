@@ -76,6 +76,11 @@ class Board:
                 self.next_offsets[one.partition] = one.offset + 1
                 self.window.take(one, now)
 
+    def begin_anew(self) -> None:
+        """Forget what came from the topic: it was deleted and made again, and its offsets are other orders now."""
+        with self._lock:
+            self.window, self.next_offsets = Window(), {}
+
     def take_groups(self, ends: Mapping[int, tuple[int, int]], groups: Iterable[Group]) -> None:
         """Take where the topic ends, and where each group is."""
         with self._lock:

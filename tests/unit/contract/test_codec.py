@@ -390,11 +390,11 @@ class TestUnreadable:
         assert unreadable(registered, b"").schema_id is None
 
     def test_every_reason_is_covered_here(self) -> None:
-        """A new reason needs an example above; `handler` and `compression` are the consumer's own."""
+        """A new reason needs an example above; `other-topic`, `handler` and `compression` are the consumer's own."""
         assert set(Reason) == {
             Reason.NOT_FRAMED, Reason.TOO_SHORT, Reason.ID_IN_HEADERS, Reason.UNKNOWN_ID, Reason.FOREIGN_SCHEMA,
             Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED, Reason.NOT_READABLE, Reason.BREAKS_LIMIT,
-            Reason.TOMBSTONE, Reason.HANDLER, Reason.COMPRESSION,
+            Reason.TOMBSTONE, Reason.OTHER_TOPIC, Reason.HANDLER, Reason.COMPRESSION,
         }  # fmt: skip
 
     @settings(derandomize=True, max_examples=3_000, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -119,6 +119,7 @@ def test_what_was_released_is_read_as_it_is(schemas: Path, old: str, new: str) -
         (changed(YAML, "key:", "keys:"), YAML, "unknown field `keys`"),
         (changed(YAML, "FULL_TRANSITIVE", "FULLY"), YAML, "Invalid enum value 'FULLY'"),
         (changed(YAML, "partitions: 1", "partitions: 0"), YAML, "Expected `int` >= 1"),
+        (changed(YAML, "partitions: 1", "partitions: 1000000000000"), YAML, "Expected `int` <= 10000"),
         (changed(YAML, "limit-changed: error", "limit-changed: fatal"), YAML, "Invalid enum value 'fatal'"),
         (changed(YAML, "pizza-order-value", "pizza-order"), YAML, "must end with -value or -key"),
         (changed(YAML, "order.avsc", "nothing.avsc"), "nothing.avsc", "cannot be read: No such file or directory; restore it, or name another schema"),  # noqa: E501
