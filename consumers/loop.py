@@ -29,6 +29,7 @@ from contract.codec import RecordDeserializer
 from contract.errors import ClientFailed, Forbidden, NotRegistered, Overtaken, Rejected, TopicError, Unavailable
 from contract.records import R
 from contract.subjects import Subject
+from runtime.bounded import waiting_until
 from runtime.clients import broker_error, leave, wait_until_available
 from runtime.groups import BATCH
 from runtime.metrics import SCHEMA, ConsumerMetrics
@@ -114,7 +115,7 @@ def consume_messages(
     from `resume`). Whatever else it raises ends the loop, and the batch in hand is not committed.
     """
     consumer.source.resume_from, consumer.source.mark = resume, mark
-    loop = _Loop(consumer, handle)
+    loop = _Loop(consumer, handle, stop)
     metrics, line = consumer.metrics, StatusLine(wanted=status)
     try:
         loop.subscribe()
@@ -142,7 +143,7 @@ def consume_messages(
 
 
 class _Loop(Generic[R]):
-    def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object]) -> None:
+    def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object], stop: Event) -> None:
         self.works: deque[Batch[R] | Polled] = deque()
         """The work in hand; what is not a batch yet is read when its turn comes."""
         self._consumer = consumer
@@ -152,6 +153,7 @@ class _Loop(Generic[R]):
         self._watch = consumer.watch
         self._check_mark = partial(consumer.source.check_mark, consumer.topic.partitions)
         self._handle = handle
+        self._stop = stop
         self._failures = 0
         self._retry_at = 0.0
 
@@ -194,6 +196,7 @@ class _Loop(Generic[R]):
         """
         self._finish_within_limit(lambda: bool(self.works))
         self.works.clear()
+        self._failures = 0  # nothing is to be resumed of a client that closes, which may fail or wait for itself
         for source in self._sources:
             leave(partial(source.commit, wait=True), source.group)
         for source in self._sources:
@@ -246,7 +249,7 @@ class _Loop(Generic[R]):
         if isinstance(work, Lost):
             work.source.go_on(work.fetched[0])
             return
-        batch = work if isinstance(work, Batch) else self._consumer.reader.read(work)
+        batch = work if isinstance(work, Batch) else self._read(work)
         self.works[0] = batch
         if len(batch.fetched) < len(work.fetched):
             self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
@@ -261,6 +264,10 @@ class _Loop(Generic[R]):
         ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
         self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
         batch.source.handled |= batch.ends()
+
+    def _read(self, work: Polled) -> Batch[R]:
+        with waiting_until(self._stop):
+            return self._consumer.reader.read(work)
 
     def _back_off(self, error: Exception) -> None:
         """Pause, and try again later, ever later; say so at growing intervals."""
@@ -338,6 +345,8 @@ class _Loop(Generic[R]):
     def _finish_within_limit(self, is_waited_for: Callable[[], bool]) -> None:
         deadline = time.monotonic() + REVOKE_SECONDS
         while is_waited_for() and time.monotonic() < deadline:
+            if self._failures and not isinstance(self.works[0], Batch):
+                return  # servers that do not answer take longer to say so; it is read anew by who has it next
             self._work()
             if self.works:
                 time.sleep(POLL_SECONDS)

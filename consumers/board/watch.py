@@ -21,6 +21,7 @@ from contract.gate import check_schemas, is_compatible
 from contract.order import OrderV2
 from contract.registry import Plan, plan
 from contract.subjects import SchemaFile, Subject, load_contract
+from runtime.bounded import waiting_until
 from runtime.groups import Groups, asking_client, topic_ends
 from runtime.metrics import ConsumerMetrics
 from runtime.topics import Servers, Topic
@@ -56,7 +57,8 @@ class Watch:
     def _keep(self, what: str, look: Callable[[], None], seconds: float) -> None:
         while not self._stop.is_set():
             try:
-                look()
+                with waiting_until(self._stop):
+                    look()
                 self._board.tell(what, None)
             except ClientFailed as error:
                 self._metrics.has_failed_for_good(str(error))

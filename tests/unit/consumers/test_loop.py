@@ -76,9 +76,9 @@ class Script(Topic):
     done: list[str] = field(default_factory=list)
     client = SimpleNamespace(incremental_unassign=lambda _: None)
 
-    def subscribe(self, _on_assign: object, _on_revoke: object, on_lost: Any) -> None:
-        """Keep what is to be called when partitions are lost."""
-        self._on_lost = on_lost
+    def subscribe(self, _on_assign: object, on_revoke: Any, on_lost: Any) -> None:
+        """Keep what is to be called when partitions are given back or lost."""
+        self._on_revoke, self._on_lost = on_revoke, on_lost
 
     def lose(self, partition: int) -> None:
         """Let another have a partition."""
@@ -100,6 +100,11 @@ class Script(Topic):
     def forget(self) -> None:
         """Forget what is to be committed."""
         self.handled.clear()
+
+    def give_back(self) -> None:
+        """Leave as a client does, which asks for its partitions; to resume it then may fail, or wait for itself."""
+        self._on_revoke(self, [TopicPartition("cook", 0)])
+        self.done.append("close")
 
     def pause(self) -> None:
         """Whatever is paused, the script goes on."""
@@ -152,6 +157,7 @@ class Running:
     def run(self, *polls: Sequence[Message] | Callable[[], object], until: tuple[int, int] | None = None) -> Script:
         """Give the topic as the loop has left it once the record at `until`, its partition and offset, is handled."""
         self.topic, replays, stop = Script(polls=iter(polls), is_stuck=self.is_stuck), Script(is_replays=True), Event()
+        self.stop = stop
         self.metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
         watch = Watch(self.doubts)
         members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, self.metrics, watch]
@@ -311,3 +317,25 @@ def test_only_who_has_handled_what_failed_says_that_it_goes_on(
     running.run(running.messages(good, start=1), *polls, until=(0, 1) if handled else (1, 0))
     assert "waits, try 1 failed" in caplog.text
     assert ("cook goes on after 1 failed tries" in caplog.text) == handled
+
+
+def test_what_could_not_be_read_is_left_for_the_next_start_once_it_is_told_to_stop(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask the registry again may take as long as a question may take; what was handled is committed."""
+    good, asked = running.reading.good, []
+    running.run(running.messages(good), until=(0, 0))  # its writer is known from here on
+
+    def fail(taken: object) -> None:
+        asked.append(taken)
+        running.stop.set()
+        raise Unavailable("the schema registry does not answer")
+
+    monkeypatch.setattr(running.reading.reader, "read", fail)
+    monkeypatch.setattr(Script, "close", Script.give_back)
+    monkeypatch.setattr(Script, "resume", lambda script: script.done.append("resume"))
+    topic = running.run(running.messages(good, start=1), running.messages(BAD, good, start=2))
+    assert len(asked) == 1
+    assert running.handled == [(0, 0), (0, 1)]
+    assert topic.done[:1] == ["commit {0: 2}"]
+    assert "resume" not in topic.done
