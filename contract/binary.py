@@ -13,6 +13,7 @@ import msgspec
 from fastavro.schema import SchemaParseException, parse_schema
 from fastavro.types import Schema
 
+from contract.avro_schema import Recursion, Type, parse, run
 from contract.errors import NotRegistered, Reason, Refused, Unreadable
 from contract.records import R, Record, check, explain, shorten
 from contract.varint import FLOAT
@@ -34,7 +35,7 @@ def encode(value: Record) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, record: type[R], writer: str, start: int = 0) -> R:
+def decode(data: bytes, record: type[R], writer: str | Type, start: int = 0) -> R:
     """Give the record in Avro binary from `start` on, written with one schema and read with the record's own.
 
     Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
@@ -46,14 +47,15 @@ def decode(data: bytes, record: type[R], writer: str, start: int = 0) -> R:
         raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
 
 
-def resolve(data: bytes, writer: str | Schema, reader: str | Schema, start: int = 0) -> Any:
+def resolve(data: bytes, writer: str | Type | Schema, reader: str | Schema, start: int = 0) -> Any:
     """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable.
 
-    Schemas are text as a registry has it, or parsed by fastavro.
+    Schemas are text as a registry has it, or parsed, here or by fastavro.
     """
     buffer = io.BytesIO(data)
     buffer.seek(start)
-    written, read = (_parsed(schema) if isinstance(schema, str) else schema for schema in (writer, reader))
+    written = _writable(writer) if isinstance(writer, Type) else writer
+    written, read = (_parsed(schema) if isinstance(schema, str) else schema for schema in (written, reader))
     try:
         values = fastavro.schemaless_reader(buffer, written, read)
     except EOFError:
@@ -65,6 +67,65 @@ def resolve(data: bytes, writer: str | Schema, reader: str | Schema, start: int 
     if buffer.tell() != len(data):
         raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - buffer.tell()} bytes are left behind the record")
     return values
+
+
+def parse_writer(text: str, references: Mapping[str, str] | None = None) -> Type:
+    """Return a writer's schema as `decode` takes it; `references` are texts by name, each after those that it uses.
+
+    Raises Unreadable where it is no Avro schema: no later try would make it one.
+    """
+    try:
+        used = {name: json.loads(reference) for name, reference in (references or {}).items()}
+        return parse(json.loads(text), used)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: Exception) -> Unreadable:
+    why = str(error)[:_LONGEST_REASON]
+    why = why if why.isprintable() else ascii(why)[1:-1]
+    return Unreadable(Reason.NOT_READABLE, f"what wrote it is no Avro schema that can be used: {why}")
+
+
+_LONGEST_REASON = 300  # characters: it quotes the schema
+
+
+@lru_cache(maxsize=100)
+def _writable(schema: Type) -> Schema:
+    """Return a schema as fastavro parses it, with no more than decides the bytes: it refuses what Avro ignores."""
+    try:
+        return parse_schema(run(_plain, schema, set()))
+    except (SchemaParseException, ValueError, RecursionError) as error:
+        raise _unusable(error) from None
+
+
+def _plain(type_: Type, known: set[Type]) -> Recursion[Any]:
+    if type_ in known:
+        return type_.name
+    if type_.name:
+        known.add(type_)
+    match type_.kind:
+        case "union":
+            branches = []
+            for branch in type_.parts:
+                branches += [(yield branch, known)]
+            return branches
+        case "array" | "map" as kind:
+            return {"type": kind, "items" if kind == "array" else "values": (yield type_.parts[0], known)}
+        case "record":
+            fields = []
+            for field in type_.fields.values():
+                fields += [{"name": field.name, "type": (yield field.type, known)}]
+            return {"type": "record", "name": type_.name, "fields": fields}
+        case "enum":
+            return {"type": "enum", "name": type_.name, "symbols": type_.symbols}
+        case kind:
+            found: dict[str, Any] = {
+                "type": kind,
+                **({"name": type_.name, "size": type_.size} if kind == "fixed" else {}),
+            }
+            words = ("logicalType", "precision", "scale")
+            return found | {word: type_.attributes[word] for word in words if word in type_.attributes}
 
 
 def _refuse_overflow(schema: Any, values: Mapping[str, Any]) -> None:
