@@ -56,6 +56,10 @@ class Polled(msgspec.Struct, frozen=True, eq=False):
         return ends
 
 
+class Lost(Polled, frozen=True, eq=False):
+    """The error with which a partition could not be read on, behind all that came before it."""
+
+
 class Batch(Polled, Generic[R], frozen=True, eq=False):
     """The records in what one poll gave, and the messages that they came in.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
@@ -15,6 +15,7 @@ from contract.subjects import Subject, load_contract
 from runtime.clients import registry_client
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.settings import Settings
+from runtime.topics import connect
 
 _FRAME_BYTES = 5
 _OFFSETS = range(2**63)
@@ -75,22 +76,31 @@ def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) 
     replays = subject.replays(group)
     letters = read_letters(settings, subject.dead_letters(group))
     offsets = flags.offset or _OFFSETS
-    chosen = (one for one in letters if flags.reason in {None, one.reason} and one.offset in offsets)
+    today = connect(settings).find_topics(subject.topic).get(subject.topic)
+    gone = Counter[str]()
     lost: list[str] = []
-    count = replay_letters(settings, _whole(chosen, lost), replays)
+
+    def chosen() -> Iterator[Letter]:
+        for one in letters:
+            if flags.reason not in {None, one.reason} or one.offset not in offsets:
+                continue
+            if not one.is_of(today):
+                gone[one.ids[0]] += 1
+            elif one.lost:
+                lost.append(f"letter {one.offset} is not replayed: {_why_lost(one)}")
+            else:
+                yield one
+
+    count = replay_letters(settings, chosen(), replays)
     print(f"{count} letters replayed to {replays}, which {group} alone reads")
+    for topic_id, passed in gone.items():
+        lost.append(
+            f"{passed} letters not replayed: their places are of a topic {subject.topic} ({topic_id}) that is gone, "
+            f"today it is {today or 'none'}; have them published again by whoever sent them"
+        )
     for sentence in lost:
         print(sentence, file=sys.stderr)
     return OK if count and not lost else FAILED
-
-
-def _whole(letters: Iterable[Letter], lost: list[str]) -> Iterator[Letter]:
-    """Give the letters that hold their message, and say of each other one why it cannot be replayed."""
-    for letter in letters:
-        if letter.lost:
-            lost.append(f"letter {letter.offset} is not replayed: {_why_lost(letter)}")
-        else:
-            yield letter
 
 
 def _print_letter(letter: Letter, settings: Settings, reader: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import sqlite3
 import stat
@@ -26,12 +27,15 @@ import msgspec
 
 from consumers.batches import Batch, Received
 from consumers.rows import agrees, read_leniently
+from consumers.source import TOPIC_MARK, FirstOffsets, topic_mark
 from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
 from contract.records import R
 from runtime.data_dir import check_file, open_data_dir, open_file
 from runtime.metrics import DUPLICATES, ROWS
 from runtime.telemetry import printable
 from runtime.topics import Topic
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised with every change of the tables; a ledger of a newer format is refused."""
@@ -89,6 +93,19 @@ class Recorded:
     duplicates: int
 
 
+PASSED = """
+CREATE TABLE IF NOT EXISTS passed (
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,        -- the first that was passed over
+    next_offset INTEGER NOT NULL,
+    records INTEGER,                -- how many of them were records, where that was known
+    by_hand INTEGER NOT NULL,       -- or else because the topic no longer had them when the ledger began
+    PRIMARY KEY (partition, offset)
+)
+"""
+"""What no row is for although a next offset is past it; made when it is needed, and older releases ignore it."""
+
+
 class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
     """A SQLite ledger and its text log in one directory, held by one process at a time."""
 
@@ -128,13 +145,23 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
             ROWS.labels(table).set(self._last_line())
             self._opened = opened.pop_all()
 
-    def resume(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """Give the next offset of each of these partitions; one that has none yet is left out."""
+    def resume(self, partitions: Collection[int], first_offsets: FirstOffsets = dict) -> Mapping[int, int]:
+        """Return the next offset of each of these partitions.
+
+        A new ledger begins at the topic's first offsets, for which it asks, and knows all of its partitions from then
+        on. A partition that is added later begins at 0: what it no longer has is missing.
+        """
         with disk_errors(self._path):
-            self._db.executemany("INSERT OR IGNORE INTO partitions VALUES (?, 0)", [(number,) for number in partitions])
+            is_new = not self._last_line() and not self._db.execute("SELECT 1 FROM partitions").fetchone()
+            begins = dict.fromkeys(partitions, 0) | (dict(first_offsets()) if is_new else {})
+            with self._transaction():
+                self._db.executemany("INSERT OR IGNORE INTO partitions VALUES (?, ?)", begins.items())
+                for partition, first in begins.items():
+                    if first:
+                        self._begin_at(partition, first)
             known = dict(self._db.execute("SELECT partition, next_offset FROM partitions"))
         self._next |= {partition: known[partition] for partition in partitions}
-        return {partition: known[partition] for partition in partitions if known[partition]}
+        return {partition: known[partition] for partition in partitions}
 
     def record(self, batch: Batch[R]) -> Recorded:
         """Record a batch and its offsets, whole or not at all; what is recorded already is passed over.
@@ -187,6 +214,12 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _begin_at(self, partition: int, first: int) -> None:
+        self._db.execute(PASSED)
+        self._db.execute("INSERT OR IGNORE INTO passed VALUES (?, 0, ?, NULL, FALSE)", (partition, first))
+        sentence = "%s begins at offset %d of partition %d: the topic no longer has 0 to %d"
+        log.warning(sentence, self._path, first, partition, first - 1)
 
     def _advance(self, next_offsets: Mapping[int, int]) -> None:
         """Move each partition on from where this process left it, and nobody else."""
@@ -300,15 +333,13 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
             if not check_format(self._path, self._db):
                 for statement in _TABLES.format(table=self._table).split(";\n"):
                     self._db.execute(statement)
-                self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)", (uuid.uuid4().hex, self._table, *ours))
+                self._db.execute(
+                    "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, 0)",
+                    (f"{uuid.uuid4().hex} of {topic_mark(topic)}", self._table, *ours),
+                )
                 self._db.execute(f"PRAGMA user_version = {FORMAT}")
             theirs = self._db.execute("SELECT topic, topic_id, cluster_id FROM ledger").fetchone()
-            if theirs != ours:
-                raise LedgerError(
-                    f"{self._path} belongs to topic {theirs[0]} ({theirs[1]}) of cluster {theirs[2]}; this is "
-                    f"{topic.name} ({topic.id}) of cluster {topic.cluster_id}, where its offsets mean nothing; "
-                    "set DATA_DIR to another directory, or connect to that cluster"
-                )
+            refuse_other(self._path, theirs, topic)
             self._make_view()
             self.id = renew_id(self._path, self._db)
 
@@ -420,7 +451,8 @@ def renew_id(path: Path, db: sqlite3.Connection) -> str:
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ids'").fetchone():
         db.execute(_IDS)  # a new ledger, or one of a release that did not know where it was
         db.execute("INSERT INTO ids SELECT id, ?, ?, ? FROM ledger", place.values()[:3])
-    new = uuid.uuid4().hex
+    (topic_id,) = db.execute("SELECT topic_id FROM ledger").fetchone()
+    new = f"{uuid.uuid4().hex} of {TOPIC_MARK}{topic_id}"
     db.execute("INSERT INTO ids VALUES (?, ?, ?, ?)", (new, *place.values()[:3]))
     db.execute("UPDATE ledger SET id = ?", (new,))
     return new
@@ -450,6 +482,15 @@ def check_format(path: Path, db: sqlite3.Connection) -> bool:
     if not {"ledger", "partitions", "duplicates"} <= tables:
         raise LedgerError(f"{path} is a database, and no ledger; set DATA_DIR to another directory")
     return True
+
+
+def refuse_other(path: Path, theirs: tuple[str, str, str], topic: Topic) -> None:
+    """Raise LedgerError when a ledger of `theirs`, a topic's name, id and cluster, is not of this topic."""
+    if theirs != (topic.name, topic.id, topic.cluster_id):
+        raise LedgerError(
+            f"{path} belongs to topic {theirs[0]} ({theirs[1]}) of cluster {theirs[2]}; this is {topic}, where its "
+            "offsets mean nothing; set DATA_DIR to another directory, or connect to that cluster"
+        )
 
 
 def lock_directory(directory: Path) -> int:

@@ -8,33 +8,46 @@ import os
 import sqlite3
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.ledger import check_format, database_errors, forget_elsewhere, lock_directory, open_database, renew_id
-from consumers.letters import read_letters
-from contract.errors import LedgerError, SettingError, StorageUnavailable, TopicError
+from consumers.ledger import (
+    PASSED,
+    check_format,
+    database_errors,
+    forget_elsewhere,
+    lock_directory,
+    open_database,
+    refuse_other,
+    renew_id,
+)
+from consumers.letters import Letter, read_letters
+from contract.errors import LedgerError, Reason, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
 from runtime.clients import cluster_metadata
 from runtime.command import FAILED, OK, create_parser, run_command
 from runtime.data_dir import check_data_dir
-from runtime.groups import read_to_end, reading_client
+from runtime.groups import read_to_end, reading_client, topic_ends
 from runtime.settings import Settings
+from runtime.telemetry import printable
+from runtime.topics import Topic, connect
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; exit 1 when `verify` finds that something is missing."""
     parser = create_parser("ledger", __doc__ or "", "python -m consumers.ledger verify")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="summary|export|verify|skip|adopt")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="summary|export|verify|duplicates|skip|adopt")
     actions.add_parser("summary", help="count rows and duplicates, and show the next offsets")
     exported = actions.add_parser("export", help="write every row to standard output, in the order of recording")
     exported.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     actions.add_parser("verify", help="check that each offset of the topic is a row, a duplicate or a dead letter")
+    actions.add_parser("duplicates", help="list what came again under a recorded identity, and where")
     skipped = actions.add_parser("skip", help="go on at an offset, accepting that what is before it is lost")
     skipped.add_argument("partition", type=int)
     skipped.add_argument("offset", type=int)
@@ -45,9 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: Namespace, settings: Settings) -> int:
     """Do what was asked for, and give the exit code."""
-    actions = {"summary": _summary, "export": _export, "verify": _verify, "skip": _skip, "adopt": _adopt}
+    actions = {
+        "summary": _summary,
+        "export": _export,
+        "verify": _verify,
+        "duplicates": _duplicates,
+        "skip": _skip,
+        "adopt": _adopt,
+    }
     with _open(settings.data_dir, write=flags.action in {"skip", "adopt"}) as books:
         return actions[flags.action](flags, settings, books)
+
+
+class Passed(NamedTuple):
+    """Offsets that were passed over; `records` is None where nobody knows how many of them were records."""
+
+    partition: int
+    offset: int
+    next_offset: int
+    records: int | None
+    by_hand: bool
+
+    def __str__(self) -> str:
+        why = "passed over by hand" if self.by_hand else "no longer in the topic when the ledger began"
+        records = "" if self.records is None else f" ({self.records} records)"
+        return f"partition {self.partition} {_offsets_between(self.offset, self.next_offset)}{records} {why}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +94,19 @@ class _Books:
     table: str
     topic: str
     ids: frozenset[str]
+
+    @property
+    def next_offsets(self) -> dict[int, int]:
+        """The next offset of each partition that it knows."""
+        return dict(self.db.execute("SELECT partition, next_offset FROM partitions ORDER BY partition"))
+
+    @property
+    def passed(self) -> list[Passed]:
+        """What no row is for although a next offset is past it."""
+        if not self.one("SELECT count(*) FROM sqlite_master WHERE name = 'passed'"):
+            return []
+        query = "SELECT partition, offset, next_offset, records, by_hand FROM passed ORDER BY partition, offset"
+        return [Passed(*row) for row in self.db.execute(query)]
 
     def one(self, query: str, *values: object) -> int:
         return int(self.db.execute(query.format(table=self.table), values).fetchone()[0])
@@ -98,8 +146,10 @@ def _summary(_flags: Namespace, _settings: Settings, books: _Books) -> int:
     print(f"topic        {books.topic}")
     print(f"{books.table:<12} {books.one('SELECT count(*) FROM {table}')}")
     print(f"duplicates   {books.one('SELECT count(*) FROM duplicates')}")
-    for partition, next_offset in books.db.execute("SELECT partition, next_offset FROM partitions ORDER BY partition"):
+    for partition, next_offset in books.next_offsets.items():
         print(f"partition    {partition}, next offset {next_offset}")
+    for passed in books.passed:
+        print(f"not recorded {passed}")
     return OK
 
 
@@ -145,19 +195,43 @@ def _cell(value: msgspec.Raw) -> str:
     return msgspec.json.decode(known, type=str) if known.startswith(b'"') else known.decode()
 
 
-def _skip(flags: Namespace, _settings: Settings, books: _Books) -> int:
-    changed = books.db.execute(
-        "UPDATE partitions SET next_offset = ? WHERE partition = ?", (flags.offset, flags.partition)
-    ).rowcount
-    books.db.commit()
-    if not changed:
-        raise SettingError(f"the ledger knows no partition {flags.partition} of {books.topic}")
-    print(f"partition {flags.partition} goes on at offset {flags.offset}")
+def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
+    partition, offset = flags.partition, flags.offset
+    _topic(settings, books)
+    with reading_client(settings) as client:
+        ends = topic_ends(client, settings, books.topic)
+        known = books.next_offsets
+        if partition not in known or partition not in ends:
+            holder = "the ledger" if partition not in known else "the topic"
+            raise SettingError(
+                f"{holder} has no partition {partition} of {books.topic}; there are {_list(known, ends)}"
+            )
+        (first, end), start = ends[partition], known[partition]
+        if not start <= offset <= end:
+            raise SettingError(
+                f"{offset} is no offset to go on at: for partition {partition} it is one from {start}, the ledger's "
+                f"next offset, to {end}, the topic's end"
+            )
+        place = TopicPartition(books.topic, partition, max(first, start))
+        records = sum(len(offsets) for offsets in _offsets(client, settings, place, offset))
+    gone = _offsets_between(start, min(first, offset)) if start < min(first, offset) else ""
+    books.db.execute("BEGIN IMMEDIATE")
+    books.db.execute("UPDATE partitions SET next_offset = ? WHERE partition = ?", (offset, partition))
+    if start < offset:
+        books.db.execute(PASSED)
+        values = (partition, start, offset, None if gone else records)
+        books.db.execute("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?, TRUE)", values)
+    books.db.execute("COMMIT")
+    told = f"{records} records that are in the topic are passed over" + (
+        f"; {gone} are no longer there" if gone else ""
+    )
+    print(f"partition {partition} goes on at offset {offset}: {told}")
     return OK
 
 
 def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
     """Leave a new id of this ledger beside the group's offsets, which stay as they are."""
+    _topic(settings, books)
     if flags.group not in _groups(settings, books):
         raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
     books.db.execute("BEGIN IMMEDIATE")
@@ -184,21 +258,74 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
 
 def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
-    letters = set(_letters(settings, books))
+    known = books.next_offsets  # first of all: its consumer may go on meanwhile, and writes its letters before
+    topic = _topic(settings, books)
+    letters = {(one.partition, one.original_offset): one for one in _letters(settings, books, topic)}
+    passed = books.passed
     missing = 0
     with reading_client(settings) as client:
-        for partition, end in books.db.execute("SELECT partition, next_offset FROM partitions").fetchall():
-            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition, 0), end):
+        for partition, (first, end) in topic_ends(client, settings, books.topic).items():
+            next_offset = known.get(partition, 0 if known else first)
+            if next_offset < first:
+                missing += first - next_offset
+                gone = _offsets_between(next_offset, first)
+                print(f"{books.topic} partition {partition} {gone} left the topic before they were recorded")
+            if next_offset > end:
+                missing += next_offset - end
+                print(f"{books.topic} partition {partition} ends at offset {end}, before the next one, {next_offset}")
+            for offsets in _offsets(client, settings, TopicPartition(books.topic, partition, 0), next_offset):
                 for offset in sorted(offsets - _known(books, partition, offsets)):
-                    if (partition, offset) not in letters:
+                    if (partition, offset) not in letters and not _is_passed(passed, partition, offset):
                         missing += 1
                         print(
                             f"{books.topic} partition {partition} offset {offset} is neither row, duplicate nor letter"
                         )
+    for one in passed:
+        print(f"{books.topic} {one}")
     rows = books.one("SELECT count(*) FROM {table}")
     duplicates = books.one("SELECT count(*) FROM duplicates")
     print(f"{rows} rows, {duplicates} duplicates, {len(letters)} letters, {missing} missing")
+    if duplicates + (others := sum(letter.reason == Reason.HANDLER for letter in letters.values())):
+        again = f"{duplicates} with the same content, {others} with another"
+        print(f"came again under a recorded identity: {again}; python -m consumers.ledger duplicates lists them")
     return FAILED if missing else OK
+
+
+def _duplicates(_flags: Namespace, settings: Settings, books: _Books) -> int:
+    """List each duplicate with the row that it repeats, then each letter whose identity has a row of other content."""
+    query = "SELECT d.partition, d.offset, d.line, t.partition, t.offset, t.identity FROM duplicates d JOIN {table} t"
+    query += " USING (line) ORDER BY d.partition, d.offset"
+    for partition, offset, line, *place, identity in books.db.execute(query.format(table=books.table)):
+        row = f"line {line}, partition {place[0]} offset {place[1]}: identity {identity!r}"
+        print(f"{books.topic} partition {partition} offset {offset} is as {row}")
+    for letter in _letters(settings, books, _topic(settings, books)):
+        if letter.reason == Reason.HANDLER:
+            place = f"partition {letter.partition} offset {letter.original_offset}"
+            kept = f"offset {letter.offset} of {letter.message.topic()}"
+            print(f"{books.topic} {place} is another, kept at {kept}: {printable(letter.sentence)}")
+    return OK
+
+
+def _is_passed(passed: Sequence[Passed], partition: int, offset: int) -> bool:
+    return any(one.partition == partition and one.offset <= offset < one.next_offset for one in passed)
+
+
+def _offsets_between(first: int, next_offset: int) -> str:
+    """Name offsets: what they were is not always known, records, aborted ones or a transaction's markers."""
+    return f"offsets {first} to {next_offset - 1}"
+
+
+def _list(*numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(set.intersection(*map(set, numbers))))) or "none"
+
+
+def _topic(settings: Settings, books: _Books) -> Topic:
+    """Return the ledger's topic as it is today; raises TopicError where there is none, LedgerError for another one."""
+    topic = connect(settings).find_topics(books.topic).get(books.topic)
+    if topic is None:
+        raise TopicError(f"there is no topic {books.topic}")
+    refuse_other(books.path, books.db.execute("SELECT topic, topic_id, cluster_id FROM ledger").fetchone(), topic)
+    return topic
 
 
 def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
@@ -208,16 +335,15 @@ def _known(books: _Books, partition: int, offsets: set[int]) -> set[int]:
     return {offset for query in queries for (offset,) in books.db.execute(query, between)}
 
 
-def _letters(settings: Settings, books: _Books) -> Iterator[tuple[int, int]]:
-    """Give the places of the dead letters of whoever records in this ledger: its mark is in their offsets."""
+def _letters(settings: Settings, books: _Books, topic: Topic) -> Iterator[Letter]:
+    """Return the dead letters of this topic of whoever records in this ledger: one of its ids is in their offsets."""
     for group, subject in _groups(settings, books).items():
         with reading_client(settings, group) as client:
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         if not books.ids & {one.metadata for one in committed}:
             continue
         try:
-            for letter in read_letters(settings, subject.dead_letters(group)):
-                yield letter.partition, letter.original_offset
+            yield from (one for one in read_letters(settings, subject.dead_letters(group)) if one.is_of(topic))
         except TopicError:
             continue  # somebody has removed the topic, and its letters
 

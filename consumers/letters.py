@@ -31,7 +31,7 @@ from runtime.clients import (
 )
 from runtime.groups import read_to_end, reading_client
 from runtime.settings import Settings
-from runtime.topics import LARGEST_KEPT, is_gone
+from runtime.topics import LARGEST_KEPT, Topic, is_gone
 
 Headers: TypeAlias = list[tuple[str, bytes | str | None]]
 
@@ -42,12 +42,16 @@ _LETTER = "dead-letter."
 _REPLAY = "replay."
 _NO_TEXT = ("\ufffd", None)
 _PLACE = ("topic", "partition", "offset", "timestamp")
+_IDS = ("topic-id", "cluster-id")
+"""Which topic of that name it was: in one that was deleted and made again the same place is another message's."""
 
 
 class DeadLetters:
     """Writes one consumer's dead letters; their topic must exist."""
 
-    def __init__(self, settings: Settings, subject: Subject, group: str) -> None:
+    def __init__(self, settings: Settings, subject: Subject, group: str, origin: Topic) -> None:
+        """`origin` is the topic whose messages they are."""
+        self._origin = (origin.id, origin.cluster_id)
         self._topic = subject.dead_letters(group)
         self._replays = subject.replays(group)
         self._group = group
@@ -89,10 +93,12 @@ class DeadLetters:
 
     def _why(self, message: Message, unreadable: Unreadable) -> Headers:
         place: tuple[object, ...] = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+        ids = self._origin
         if message.topic() == self._replays:
-            place = _read_place(message, _REPLAY) or place
+            place, ids = _read_place(message, _REPLAY) or place, _read_ids(message, _REPLAY)
         told = {
             **dict(zip(_PLACE, place, strict=True)),
+            **{name: value for name, value in zip(_IDS, ids, strict=True) if value},
             "consumer": self._group,
             "schema-id": "" if unreadable.schema_id is None else unreadable.schema_id,
             "reason": unreadable.reason,
@@ -113,6 +119,12 @@ class Letter:
     reason: str
     sentence: str
     message: Message
+    ids: tuple[str, str] = ("", "")
+    """Of the topic and of its cluster; empty in letters from before they were noted."""
+
+    def is_of(self, topic: Topic | None) -> bool:
+        """Return whether its place is one of this topic, as far as the letter tells."""
+        return _fits(self.ids, topic)
 
     @property
     def lost(self) -> str:
@@ -150,7 +162,8 @@ def replay_letters(settings: Settings, letters: Iterable[Letter], topic: str) ->
     for letter in letters:
         place = (letter.topic, letter.partition, letter.original_offset, letter.timestamp)
         headers = [pair for pair in headers_of(letter.message) if not pair[0].startswith((_LETTER, _REPLAY))]
-        headers += [(f"{_REPLAY}{name}", str(value).encode()) for name, value in zip(_PLACE, place, strict=True)]
+        told = zip((*_PLACE, *_IDS), (*place, *letter.ids), strict=True)
+        headers += [(f"{_REPLAY}{name}", str(value).encode()) for name, value in told if value != ""]
         publisher.send(topic, _Sent(letter.message.key(), letter.message.value(), headers))
         count += 1
     publisher.finish(topic)
@@ -164,6 +177,13 @@ def origin_of_replay(message: Message) -> tuple[int, int, int]:
         raise Unreadable(Reason.MALFORMED, "it is among the replays without the headers that a replay has")
     _, partition, offset, timestamp = place
     return partition, offset, timestamp
+
+
+def check_origin(message: Message, topic: Topic) -> None:
+    """Raise Unreadable for a replay without its origin's place, or whose origin is no place of this topic."""
+    origin_of_replay(message)
+    if not _fits(ids := _read_ids(message, _REPLAY), topic):
+        raise Unreadable(Reason.OTHER_TOPIC, f"its place is in a topic {topic.name} that is gone ({ids[0]})")
 
 
 def hexdump(value: bytes) -> Iterator[str]:
@@ -275,7 +295,18 @@ def _letter(message: Message) -> Letter:
         told.get(f"{_LETTER}reason", "?"),
         told.get(f"{_LETTER}sentence", ""),
         message,
+        _read_ids(message, _LETTER),
     )
+
+
+def _read_ids(message: Message, prefix: str) -> tuple[str, str]:
+    told = {name: _text(value) for name, value in headers_of(message)}
+    topic_id, cluster_id = (told.get(f"{prefix}{name}", "") for name in _IDS)
+    return topic_id, cluster_id
+
+
+def _fits(ids: tuple[str, str], topic: Topic | None) -> bool:
+    return not any(ids) or (topic is not None and ids == (topic.id, topic.cluster_id))
 
 
 def _read_place(message: Message, prefix: str) -> tuple[str, int, int, int] | None:

@@ -11,34 +11,38 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
 from typing import Generic
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
-from consumers.batches import Batch, Polled
+from consumers.batches import Batch, Lost, Polled
 from consumers.letters import DeadLetters
 from consumers.reading import BatchReader
-from consumers.source import COMMIT_SECONDS, POLL_SECONDS, LostOffset, Mark, Resume, Source
+from consumers.source import COMMIT_SECONDS, POLL_SECONDS, Mark, Resume, Source, topic_mark
 from contract import lookups
 from contract.access import to_consume
 from contract.codec import RecordDeserializer
-from contract.errors import ClientFailed, NotRegistered, Overtaken, Rejected, Unavailable
+from contract.errors import ClientFailed, Forbidden, NotRegistered, Overtaken, Rejected, TopicError, Unavailable
 from contract.records import R
 from contract.subjects import Subject
+from runtime.bounded import waiting_until
 from runtime.clients import broker_error, leave, wait_until_available
 from runtime.groups import BATCH
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.settings import Settings
 from runtime.telemetry import StatusLine
-from runtime.topics import Servers, Topic
+from runtime.topics import Servers, Topic, TopicWatch
 
 log = logging.getLogger(__name__)
 
 REVOKE_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
+ANSWER_SECONDS = 0.2
+"""How long a batch in hand waits for the brokers to say what its topic is, before it is tried again later."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class RecordConsumer(Generic[R]):
     replays: Source
     reader: BatchReader[R]
     metrics: ConsumerMetrics
+    watch: TopicWatch
 
 
 def create_consumer(
@@ -59,14 +64,12 @@ def create_consumer(
     subject: Subject,
     record: type[R],
     group: str,
-    lost_offset: LostOffset = "earliest",
     batch: int = BATCH,
 ) -> RecordConsumer[R]:
     """Make a member of a group; waits for broker and registry, and makes sure of topics and permissions.
 
-    `lost_offset` says what to do when the topic no longer has the offset to go on from: begin at the earliest, or end
-    with an error that names what is lost. `batch` is the most records that are handled at once. Raises ContractError
-    when `readers` gives the group another version, NotRegistered when the registry lacks this one.
+    `batch` is the most records that are handled at once. Raises ContractError when `readers` gives the group another
+    version, NotRegistered when the registry lacks this one.
     """
     subject.check_reader(group, record.VERSION)
     settings = servers.settings
@@ -75,17 +78,20 @@ def create_consumer(
         lambda: lookups.require(servers.registry, subject.name, record.SCHEMA, record.VERSION), settings
     )
     beside = subject.dead_letters(group), subject.replays(group)
-    topic = servers.ensure_topics(subject, *beside, needs=to_consume(subject, group))
-    source = Source(settings, group, topic.name, lost_offset, batch, on_statistics=metrics.take_statistics)
+    topic, _, replayed = servers.ensure_topics(subject, *beside, needs=to_consume(subject, group))
+    source = Source(settings, group, topic.name, batch, on_statistics=metrics.take_statistics)
     # In a group of its own: in the same one, replays would count when the topic's partitions are shared out.
-    replays = Source(settings, f"{group}.replays", subject.replays(group), is_replays=True)
+    replays = Source(settings, f"{group}.replays", replayed.name, is_replays=True)
+    watch = TopicWatch(servers, [topic, replayed])
+    for one, read in ((source, topic), (replays, replayed)):
+        one.topic_mark, one.watch = topic_mark(read), watch
     deserializer = RecordDeserializer(record, servers.registry)
-    letters = DeadLetters(settings, subject, group)
-    reader = BatchReader(subject, deserializer, letters, metrics, settings.dead_letter_limit)
+    letters = DeadLetters(settings, subject, group, topic)
+    reader = BatchReader(subject, deserializer, letters, metrics, settings.dead_letter_limit, topic)
     SCHEMA.labels(group, subject.name, str(record.VERSION), str(known.id)).set(1)
     extra = {"topic": subject.topic, "schema_id": known.id}
     log.info("%s reads %s with version %d (schema id %d)", group, subject.topic, record.VERSION, known.id, extra=extra)
-    return RecordConsumer(group, topic, settings, source, replays, reader, metrics)
+    return RecordConsumer(group, topic, settings, source, replays, reader, metrics, watch)
 
 
 def consume_messages(
@@ -100,16 +106,16 @@ def consume_messages(
     """Feed batches to `handle` until `stop` is set, committing their offsets only after it has returned.
 
     `resume` gives the next offset of each partition that is assigned, for whom the group's own offsets are not the
-    truth; partitions that it leaves out start at the beginning. `mark` is the ledger
-    whose id is left in the committed offsets' metadata.
-    `status` shows a line of numbers on standard error where that is a terminal.
+    truth. Where the topic no longer has such an offset the loop ends with a TopicError that names what is lost; without
+    `resume` it says so and goes on at the first offset that is there. `mark` is the ledger whose id is left in the
+    committed offsets' metadata. `status` shows a line of numbers on standard error where that is a terminal.
 
     `handle` raises Rejected for records that it refuses for good (they become dead letters), Unavailable for what may
     work later (the same batch is handled again), Overtaken when somebody else has handled it (the loop starts again
     from `resume`). Whatever else it raises ends the loop, and the batch in hand is not committed.
     """
     consumer.source.resume_from, consumer.source.mark = resume, mark
-    loop = _Loop(consumer, handle)
+    loop = _Loop(consumer, handle, stop)
     metrics, line = consumer.metrics, StatusLine(wanted=status)
     try:
         loop.subscribe()
@@ -117,6 +123,7 @@ def consume_messages(
             loop.turn()
             metrics.has_turned()
             line.tell(metrics.group, metrics.handled, metrics.letters)
+        loop.rest()
     except BaseException as error:
         failure = broker_error(error, f"reading {consumer.topic.name}") if isinstance(error, KafkaException) else error
         metrics.has_failed_for_good(str(failure) or type(failure).__name__)
@@ -136,23 +143,25 @@ def consume_messages(
 
 
 class _Loop(Generic[R]):
-    def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object]) -> None:
+    def __init__(self, consumer: RecordConsumer[R], handle: Callable[[Batch[R]], object], stop: Event) -> None:
         self.works: deque[Batch[R] | Polled] = deque()
         """The work in hand; what is not a batch yet is read when its turn comes."""
         self._consumer = consumer
         self._metrics = consumer.metrics
         self._source = consumer.source
         self._sources = (consumer.source, consumer.replays)
+        self._watch = consumer.watch
         self._check_mark = partial(consumer.source.check_mark, consumer.topic.partitions)
         self._handle = handle
+        self._stop = stop
         self._failures = 0
         self._retry_at = 0.0
-        self._is_closing = False
 
     def subscribe(self) -> None:
         if self._source.mark:
             wait_until_available(self._check_mark, self._consumer.settings)
         for source in self._sources:
+            source.on_quiet = self._on_quiet
             source.subscribe(self._on_assign, self._on_revoke, self._on_lost)
 
     def turn(self) -> None:
@@ -166,10 +175,19 @@ class _Loop(Generic[R]):
                 messages = taken.fetched
                 if messages:
                     self.works.append(taken)
+                if source.lost:
+                    self.works += [Lost(source, [error]) for error in source.lost]
+                    source.lost.clear()
             if self.works and (not self._failures or time.monotonic() >= self._retry_at):
                 self._work()
-            source.commit()
+            if self._watch.is_certain:
+                source.commit()
             self._metrics.has_consumed(len(messages))  # last, for whoever waits for a record waits for all before it
+
+    def rest(self) -> None:
+        """Do between two turns what else waits for a moment in which nothing comes."""
+        for source in self._sources:
+            self._on_quiet(source)
 
     def close(self) -> None:
         """Finish the work in hand within a limit, commit, and leave the groups: nobody has to wait for our session.
@@ -178,7 +196,7 @@ class _Loop(Generic[R]):
         """
         self._finish_within_limit(lambda: bool(self.works))
         self.works.clear()
-        self._is_closing = True
+        self._failures = 0  # nothing is to be resumed of a client that closes, which may fail or wait for itself
         for source in self._sources:
             leave(partial(source.commit, wait=True), source.group)
         for source in self._sources:
@@ -187,6 +205,8 @@ class _Loop(Generic[R]):
     def _work(self) -> None:
         try:
             while self.works:
+                if not self._watch.is_certain:
+                    self._ask(ANSWER_SECONDS)
                 self._finish()
                 self.works.popleft()
         except (Unavailable, NotRegistered) as error:
@@ -198,9 +218,38 @@ class _Loop(Generic[R]):
                 log.info("%s goes on after %d failed tries", self._consumer.group, self._failures)
             self._go_on()
 
+    def _ask(self, seconds: float) -> None:
+        """Make sure that nothing in hand is of another topic than it was; raises Unavailable while nobody knows."""
+        try:
+            self._watch.ask(seconds, self._advice)
+        except TopicError:
+            for source in self._sources:
+                source.forget()  # nothing of the one is to be committed for the other
+            raise
+
+    def _advice(self, topic: Topic) -> str:
+        if topic is self._consumer.topic and self._source.resume_from is not None:
+            return "set DATA_DIR to another directory, for a ledger of the new one, or connect to that cluster"
+        return "start again, to begin with the first message of the new one"
+
+    def _on_quiet(self, source: Source) -> None:
+        """Take what a client has passed over for handled, so that nobody counts it as waiting or lost.
+
+        Offsets are no messages: behind the last record there may be a transaction's marker, or an aborted one.
+        """
+        if self.works:
+            return
+        with suppress(Unavailable, Forbidden):  # whoever has something in hand must know
+            self._ask(0.0)
+        if self._watch.is_certain and (passed := source.passed()):
+            self.works.append(Batch(source, passed, [], []))
+
     def _finish(self) -> None:
         work = self.works[0]
-        batch = work if isinstance(work, Batch) else self._consumer.reader.read(work)
+        if isinstance(work, Lost):
+            work.source.go_on(work.fetched[0])
+            return
+        batch = work if isinstance(work, Batch) else self._read(work)
         self.works[0] = batch
         if len(batch.fetched) < len(work.fetched):
             self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
@@ -215,6 +264,10 @@ class _Loop(Generic[R]):
         ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
         self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
         batch.source.handled |= batch.ends()
+
+    def _read(self, work: Polled) -> Batch[R]:
+        with waiting_until(self._stop):
+            return self._consumer.reader.read(work)
 
     def _back_off(self, error: Exception) -> None:
         """Pause, and try again later, ever later; say so at growing intervals."""
@@ -241,32 +294,35 @@ class _Loop(Generic[R]):
         self.works = deque(work for work in self.works if work.source is not self._source)
         self._source.handled.clear()
         self._go_on()
-        for partition in self._positions(self._source.client.assignment()):
-            self._source.client.seek(partition)
+        if self._source.owned:
+            self._source.go_to(self._offsets(self._source, [*self._source.owned]))
 
     def _on_assign(self, source: Source, partitions: list[TopicPartition]) -> None:
         _tell(source, "was given", partitions)
-        begins = source is self._source and not self._is_closing  # else nothing of it will be read
-        source.client.incremental_assign(self._positions(partitions) if begins else partitions)
-        if self._failures or self._is_closing:
+        self._watch.doubt()
+        numbers = _numbers(partitions)
+        source.client.incremental_assign(source.starts(self._offsets(source, numbers), numbers))
+        if self._failures:
             source.client.pause(partitions)
 
-    def _positions(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Set where to begin: at the ledger's offsets or the beginning; without a ledger, where the group was."""
-        resume = self._source.resume_from
-        if resume is None or not partitions:
-            return partitions
-        offsets = wait_until_available(lambda: self._claim(resume, _numbers(partitions)), self._consumer.settings)
-        return [
-            TopicPartition(one.topic, one.partition, offsets.get(one.partition, OFFSET_BEGINNING)) for one in partitions
-        ]
+    def _offsets(self, source: Source, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Return where to go on: at the ledger's offsets; without a ledger where the group was, if it was anywhere."""
+        if not partitions:
+            return {}
+        claim = source.group_offsets if source.resume_from is None else partial(self._claim, source.resume_from)
+
+        def ask() -> Mapping[int, int]:
+            self._ask(self._consumer.settings.request_timeout + 1)  # the request itself ends before
+            return claim(partitions)
+
+        return wait_until_available(ask, self._consumer.settings)
 
     def _claim(self, resume: Resume, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""
-        offsets = resume(partitions)
+        offsets = resume(partitions, partial(self._source.first_offsets, self._consumer.topic.partitions))
         if self._source.mark:
             self._check_mark()
-            self._source.handled |= {partition: offsets.get(partition, 0) for partition in partitions}
+            self._source.handled |= offsets
             self._source.commit(wait=True)
             self._check_mark()
         return offsets
@@ -275,6 +331,9 @@ class _Loop(Generic[R]):
         """Finish the work in hand within a limit, else drop it uncommitted."""
         _tell(source, "gives back", partitions)
         gone = set(_numbers(partitions))
+        # Whoever has such a partition next is told of its lost offset, too; a client that closes answers no question.
+        lost = [one for one in self.works if isinstance(one, Lost) and one.source is source]
+        self.works = deque(one for one in self.works if one not in lost or one.fetched[0].partition() not in gone)
         self._finish_within_limit(
             lambda: any(
                 work.source is source and gone & {one.partition() for one in work.fetched} for work in self.works
@@ -286,6 +345,8 @@ class _Loop(Generic[R]):
     def _finish_within_limit(self, is_waited_for: Callable[[], bool]) -> None:
         deadline = time.monotonic() + REVOKE_SECONDS
         while is_waited_for() and time.monotonic() < deadline:
+            if self._failures and not isinstance(self.works[0], Batch):
+                return  # servers that do not answer take longer to say so; it is read anew by who has it next
             self._work()
             if self.works:
                 time.sleep(POLL_SECONDS)

@@ -27,7 +27,7 @@ def run(servers: Servers, stop: Callable[[], Event]) -> int:
     """Record orders until the event is set that `stop` gives once all is ready."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
     # A transaction waits for the disk, whatever is in it: many orders at once where there are many.
-    consumer = create_consumer(servers, subject, OrderV2, "manager", lost_offset="error", batch=10_000)
+    consumer = create_consumer(servers, subject, OrderV2, "manager", batch=10_000)
     data = servers.settings.data_dir
     open_ledger = partial(Ledger, data, consumer.topic, OrderV2, subject.identity, sentence, table="orders")
     with wait_until_available(open_ledger, servers.settings) as ledger:  # a full disk is waited for, up to a limit

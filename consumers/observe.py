@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Generic
@@ -11,14 +11,14 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from consumers.letters import headers_of
-from consumers.source import POLL_SECONDS, Resume, Source
+from consumers.source import POLL_SECONDS, Source
 from contract.codec import RecordDeserializer, schema_id_of
-from contract.errors import Reason, Unreadable
+from contract.errors import Reason, TopicError, Unavailable, Unreadable
 from contract.records import R
 from contract.subjects import Subject
 from runtime.clients import DENIED, broker_error, is_fatal
 from runtime.groups import is_not_decompressed
-from runtime.topics import Servers
+from runtime.topics import Servers, Topic, TopicWatch
 
 LOOK_BACK = 1_000
 
@@ -41,22 +41,26 @@ def observe_messages(
     group: str,
     *,
     observe: Callable[[Sequence[Observed[R]]], object],
-    resume: Resume,
+    resume: Callable[[Topic], Mapping[int, int]],
     stop: Event,
 ) -> None:
     """Show what comes to `observe`, poll by poll, empty ones too, until `stop` is set.
 
     Each observer has all partitions; `group` only says in `subjects.yaml` which version it reads. `resume` gives
-    offsets to begin at; partitions that it leaves out begin `LOOK_BACK` before their end. Raises Unavailable and
-    NotRegistered, after which the caller may begin again, TopicError when there is no such topic, and what `observe`
-    raises.
+    offsets of the topic that it is given, to begin at; partitions that it leaves out begin `LOOK_BACK` before their
+    end. Raises Unavailable and NotRegistered, after which the caller may begin again, TopicError when there is no such
+    topic or it is another one now, after which it may, too, and what `observe` raises.
     """
     subject.check_reader(group, record.VERSION)
+    topic = servers.find_topics(subject.topic).get(subject.topic)
+    if topic is None:
+        raise TopicError(f"there is no topic {subject.topic} yet; whoever publishes to it first makes it")
     source = Source(servers.settings, group, subject.topic)
+    watch = source.watch = TopicWatch(servers, [topic])
     deserializer = RecordDeserializer(record, servers.registry)
     context = SerializationContext(subject.topic, MessageField.VALUE)
     try:
-        source.read_alone(resume, LOOK_BACK)
+        source.read_alone(resume(topic), LOOK_BACK)
         while not stop.is_set():
             messages = source.receive(POLL_SECONDS)
             for message in messages:
@@ -64,6 +68,10 @@ def observe_messages(
                     continue
                 if is_fatal(error) or error.code() in {*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART}:
                     raise KafkaException(error)  # noqa: TRY301 - to be told as every other one
+                if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
+                    raise Unavailable(f"{subject.topic} has no such offset any more; reading begins again")
+                watch.doubt()
+            watch.ask(servers.settings.request_timeout, lambda _: "reading begins anew")
             seen = [one for one in messages if one.error() is None or is_not_decompressed(one)]
             observe([_observed(one, deserializer, context) for one in seen])
     except KafkaException as error:

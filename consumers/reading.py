@@ -10,13 +10,14 @@ from confluent_kafka import Message
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from consumers.batches import Batch, Polled
-from consumers.letters import DeadLetters, headers_of, origin_of_replay
+from consumers.letters import DeadLetters, check_origin, headers_of
 from consumers.source import Source
 from contract.codec import RecordDeserializer
 from contract.errors import QUOTING, Reason, Rejected, TopicError, Unreadable, UserError
 from contract.records import R
 from contract.subjects import Subject
 from runtime.metrics import ConsumerMetrics
+from runtime.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,13 @@ class BatchReader(Generic[R]):
         letters: DeadLetters,
         metrics: ConsumerMetrics,
         most_in_row: int,
+        topic: Topic,
     ) -> None:
-        """After `most_in_row` messages in a row that cannot be read, `read` raises UserError."""
+        """After `most_in_row` messages in a row that cannot be read, `read` raises UserError.
+
+        `topic` is the one that a replay's place must be in.
+        """
+        self._topic = topic
         self._deserializer = deserializer
         self._identity = subject.identity or ""
         self._letters = letters
@@ -111,7 +117,7 @@ class BatchReader(Generic[R]):
 
     def _read_one(self, source: Source, message: Message, known: R | None) -> R:
         if source.is_replays:
-            origin_of_replay(message)
+            check_origin(message, self._topic)
         if known is not None:
             return known
         if (error := message.error()) is not None:

@@ -1,4 +1,7 @@
-"""Avro binary by fastavro: the reference that the generated encoders and decoders are held to, and their fallback."""
+"""Avro binary: written by fastavro, read by a plan of our own; what is generated falls back to both.
+
+fastavro's own reader trusts the bytes: few of them take gigabytes, or end the process where a recursive schema nests.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,23 @@ from typing import Any
 
 import fastavro
 import msgspec
-from fastavro.schema import SchemaParseException, parse_schema
 from fastavro.types import Schema
 
+from contract import resolution, wire
 from contract.avro_schema import Recursion, Type, parse, run
-from contract.errors import NotRegistered, Reason, Refused, Unreadable
+from contract.errors import Reason, Refused, Unreadable
 from contract.records import R, Record, check, explain, shorten
 from contract.varint import FLOAT
 
 
 def encode(value: Record) -> bytes:
-    """Give the Avro binary of a record; raises Refused when it breaks its contract."""
+    """Return the Avro binary of a record; raises Refused when it breaks its contract."""
     values = check(value)
     buffer = io.BytesIO()
     try:
-        schema = _parsed(value.SCHEMA)
+        schema = _parsed_text(value.SCHEMA)
         _refuse_overflow(schema, values)
-        fastavro.schemaless_writer(buffer, schema, values)
+        fastavro.schemaless_writer(buffer, _writable(schema), values)
     except UnicodeEncodeError as error:
         where = next((name for name, text in values.items() if text is error.object), type(value).__name__)
         raise Refused(f"{where} is {shorten(error.object)}, which holds half of a surrogate pair: no text") from None
@@ -35,8 +38,8 @@ def encode(value: Record) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, record: type[R], writer: str | Type, start: int = 0) -> R:
-    """Give the record in Avro binary from `start` on, written with one schema and read with the record's own.
+def decode(data: bytes, record: type[R], writer: str | Type | Schema, start: int = 0) -> R:
+    """Return the record in Avro binary from `start` on, written with one schema and read with the record's own.
 
     Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
     """
@@ -47,25 +50,15 @@ def decode(data: bytes, record: type[R], writer: str | Type, start: int = 0) -> 
         raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
 
 
-def resolve(data: bytes, writer: str | Type | Schema, reader: str | Schema, start: int = 0) -> Any:
-    """Give the plain values in Avro binary by the specification's schema resolution; raises Unreadable.
+def resolve(data: bytes, writer: str | Type | Schema, reader: str | Type | Schema, start: int = 0) -> Any:
+    """Return the plain values in Avro binary by the specification's schema resolution; raises Unreadable.
 
     Schemas are text as a registry has it, or parsed, here or by fastavro.
     """
-    buffer = io.BytesIO(data)
-    buffer.seek(start)
-    written = _writable(writer) if isinstance(writer, Type) else writer
-    written, read = (_parsed(schema) if isinstance(schema, str) else schema for schema in (written, reader))
-    try:
-        values = fastavro.schemaless_reader(buffer, written, read)
-    except EOFError:
-        raise Unreadable(Reason.TRUNCATED, f"its {len(data)} bytes end inside the record") from None
-    except fastavro.read.SchemaResolutionError as error:
-        raise Unreadable(Reason.NOT_READABLE, f"this reader's schema does not resolve it: {error}") from None
-    except (ValueError, LookupError, OverflowError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise Unreadable(Reason.MALFORMED, f"no writer of its schema wrote these bytes: {error}") from None
-    if buffer.tell() != len(data):
-        raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - buffer.tell()} bytes are left behind the record")
+    written, expected = (_parsed(schema) for schema in (writer, reader))
+    values, end = wire.read(data, start, _plan(expected, written))
+    if end != len(data):
+        raise Unreadable(Reason.TRAILING_BYTES, f"{len(data) - end} bytes are left behind the record")
     return values
 
 
@@ -88,20 +81,37 @@ def _unusable(error: Exception) -> Unreadable:
 
 
 _LONGEST_REASON = 300  # characters: it quotes the schema
+_KEPT = 100  # schemas, and pairs of them
+_plan = lru_cache(_KEPT)(resolution.plan)
 
 
-@lru_cache(maxsize=100)
-def _writable(schema: Type) -> Schema:
-    """Return a schema as fastavro parses it, with no more than decides the bytes: it refuses what Avro ignores."""
+@lru_cache(_KEPT)
+def _parsed_or_not(text: str) -> Type | str:
+    """Return a schema, or why it is none: that, too, is found out once."""
     try:
-        return parse_schema(run(_plain, schema, set()))
-    except (SchemaParseException, ValueError, RecursionError) as error:
-        raise _unusable(error) from None
+        return parse_writer(text)
+    except Unreadable as error:
+        return str(error)
+
+
+def _parsed_text(text: str) -> Type:
+    found = _parsed_or_not(text)
+    if isinstance(found, str):
+        raise Unreadable(Reason.NOT_READABLE, found)
+    return found
+
+
+@lru_cache(_KEPT)
+def _writable(schema: Type) -> Any:
+    """Return a schema as fastavro parses it, with no more than decides the bytes: it refuses what Avro ignores."""
+    return fastavro.parse_schema(run(_plain, schema, set()))
 
 
 def _plain(type_: Type, known: set[Type]) -> Recursion[Any]:
+    # fastavro looks for a name without a namespace in that of the type around it alone.
+    name = type_.name if "." in type_.name else f"_.{type_.name}"
     if type_ in known:
-        return type_.name
+        return name
     if type_.name:
         known.add(type_)
     match type_.kind:
@@ -116,28 +126,44 @@ def _plain(type_: Type, known: set[Type]) -> Recursion[Any]:
             fields = []
             for field in type_.fields.values():
                 fields += [{"name": field.name, "type": (yield field.type, known)}]
-            return {"type": "record", "name": type_.name, "fields": fields}
+            return {"type": "record", "name": name, "fields": fields}
         case "enum":
-            return {"type": "enum", "name": type_.name, "symbols": type_.symbols}
+            return {"type": "enum", "name": name, "symbols": type_.symbols}
         case kind:
-            found: dict[str, Any] = {
-                "type": kind,
-                **({"name": type_.name, "size": type_.size} if kind == "fixed" else {}),
-            }
-            words = ("logicalType", "precision", "scale")
-            return found | {word: type_.attributes[word] for word in words if word in type_.attributes}
+            found: dict[str, Any] = {"type": kind, **({"name": name, "size": type_.size} if kind == "fixed" else {})}
+            words = ("logicalType", "precision", "scale") if type_.logical else ()
+            found |= {word: type_.attributes[word] for word in words if word in type_.attributes}
+            return found if len(found) > 1 else kind
 
 
-def _refuse_overflow(schema: Any, values: Mapping[str, Any]) -> None:
+def _refuse_overflow(schema: Type, values: Mapping[str, Any]) -> None:
     """Raise OverflowError for what a float cannot hold, which fastavro writes as infinity."""
-    for field in schema["fields"]:
-        if field["type"] == "float":
-            FLOAT.pack(values[field["name"]])
+    for field in schema.fields.values():
+        if any(part.kind == "float" for part in (field.type, *field.type.parts)):
+            value = values[field.name]
+            if isinstance(value, float):
+                FLOAT.pack(value)
 
 
-@lru_cache(maxsize=100)
-def _parsed(text: str) -> Schema:
-    try:
-        return parse_schema(json.loads(text))
-    except (SchemaParseException, ValueError) as error:
-        raise NotRegistered(f"the registry holds a schema that is not valid Avro: {error}") from None
+def _parsed(schema: str | Type | Schema) -> Type:
+    if isinstance(schema, Type):
+        return schema
+    return _parsed_text(schema) if isinstance(schema, str) else _from_fastavro(schema)
+
+
+_fastavros: dict[int, tuple[Any, Type]] = {}  # by id, which is its own as long as the schema is kept here
+
+
+def _from_fastavro(schema: Any) -> Type:
+    """Return a schema that fastavro has parsed, with the references that it was given."""
+    if id(schema) not in _fastavros:
+        branches = schema if isinstance(schema, list) else [schema]
+        named = [branch.get("__named_schemas", {}) for branch in branches if isinstance(branch, dict)]
+        try:
+            parsed = parse(schema, elsewhere={name: one for names in named for name, one in names.items()})
+        except ValueError as error:
+            raise _unusable(error) from None
+        if len(_fastavros) >= _KEPT:
+            _fastavros.clear()
+        _fastavros[id(schema)] = schema, parsed
+    return _fastavros[id(schema)][1]

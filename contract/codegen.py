@@ -11,17 +11,17 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from contract.avro_schema import Field, Type, is_value
 from contract.binary import decode
-from contract.errors import ContractError, Unreadable
+from contract.errors import ContractError, Reason, Unreadable
 from contract.golden import golden_of
 from contract.limits import WORDS, bounds
 from contract.records import Record
-from contract.specialise import decoder, encoder
+from contract.resolution import to_float
+from contract.specialise import OURS, decoder, encoder
 from contract.subjects import SchemaFile, Subject
 
 GENERATED = Path(__file__).parent
@@ -33,27 +33,27 @@ class NoPythonTypeError(ContractError):
 
 _PRIMITIVES = {
     "null": "None",
-    "boolean": "bool",
-    "int": "int",
-    "long": "int",
-    "float": "float",
-    "double": "float",
-    "bytes": "bytes",
-    "string": "str",
+    "boolean": f"bool{OURS}",
+    "int": f"int{OURS}",
+    "long": f"int{OURS}",
+    "float": f"float{OURS}",
+    "double": f"float{OURS}",
+    "bytes": f"bytes{OURS}",
+    "string": f"str{OURS}",
 }
-# As fastavro reads them (Avro specification, "Logical Types"); an unknown logical type is its underlying type.
+# As contract/resolution.py reads them; one that is unknown, or not valid, is its underlying type.
 _LOGICAL = {
-    ("bytes", "decimal"): "decimal.Decimal",
-    ("fixed", "decimal"): "decimal.Decimal",
-    ("string", "uuid"): "uuid.UUID",
-    ("int", "date"): "datetime.date",
-    ("int", "time-millis"): "datetime.time",
-    ("long", "time-micros"): "datetime.time",
+    ("bytes", "decimal"): f"decimal{OURS}.Decimal",
+    ("fixed", "decimal"): f"decimal{OURS}.Decimal",
+    ("string", "uuid"): f"uuid{OURS}.UUID",
+    ("int", "date"): f"datetime{OURS}.date",
+    ("int", "time-millis"): f"datetime{OURS}.time",
+    ("long", "time-micros"): f"datetime{OURS}.time",
     # fastavro takes a time without a zone as the machine's own and reads it as UTC: it must have one.
-    ("long", "timestamp-millis"): "Annotated[datetime.datetime, Meta(tz=True)]",
-    ("long", "timestamp-micros"): "Annotated[datetime.datetime, Meta(tz=True)]",
-    ("long", "local-timestamp-millis"): "Annotated[datetime.datetime, Meta(tz=False)]",
-    ("long", "local-timestamp-micros"): "Annotated[datetime.datetime, Meta(tz=False)]",
+    ("long", "timestamp-millis"): f"Annotated{OURS}[datetime{OURS}.datetime, Meta{OURS}(tz=True)]",
+    ("long", "timestamp-micros"): f"Annotated{OURS}[datetime{OURS}.datetime, Meta{OURS}(tz=True)]",
+    ("long", "local-timestamp-millis"): f"Annotated{OURS}[datetime{OURS}.datetime, Meta{OURS}(tz=False)]",
+    ("long", "local-timestamp-micros"): f"Annotated{OURS}[datetime{OURS}.datetime, Meta{OURS}(tz=False)]",
 }
 # The words of limits, and msgspec's names for them.
 _META = {
@@ -66,24 +66,24 @@ _META = {
 }
 # First in every generated module: whatever a schema holds, `make check` takes it.
 _UNFORMATTED = (
-    "# ruff: noqa: C901, D102, D205, D209, D210, D301, D400, E501",
-    "# ruff: noqa: PLR0911, PLR0912, PLR2004, Q000, Q003, RUF001, RUF002, RUF100",
-    "# Docs and names are the schema's, however long; the methods are as they are for speed.",
+    "# ruff: noqa: A001, A003, C901, D102, D205, D209, D210, D301, D400, E501, E741, I001, N801, N815, N816",
+    "# ruff: noqa: PLC2401, PLC2403, PLR0911, PLR0912, PLR2004, Q000, Q003, RUF001, RUF002, RUF100",
+    "# Docs and names are the schema's, however long; the methods are as they are for speed. A name with a dot inside",
+    "# or behind it is none of the schema's: Avro has no such letter.",
     "# fmt: off",
 )
-# What a module may need, beside whole modules.
+# What a module may need, each under a name with OURS behind it.
+_MODULES = ("datetime", "decimal", "uuid")
 _IMPORTS = {
-    "typing": ("Annotated", "ClassVar", "Literal", "Self"),
+    "builtins": ("bool", "bytes", "classmethod", "dict", "float", "int", "len", "list", "str", "type"),
+    "typing": ("Annotated", "Literal", "Self"),
     "msgspec": ("Meta", "field"),
     "contract.records": ("Record",),
     "contract.varint": ("DOUBLE", "FLOAT", "MAGNITUDE", "NON_NEGATIVE", "TABLE", "read_varint", "varint"),
 }
 _FIRST_OF_A_GROUP = {"msgspec", "contract.records"}
-# A field of such a name would hide, in its class, what the class or the lines behind it use.
-_TAKEN = {
-    *dir(Record), "VERSION", "SCHEMA", "Record", "Meta", "field", "Annotated", "ClassVar", "Literal", "Self",
-    "datetime", "decimal", "uuid", *_PRIMITIVES.values(), "list", "dict",
-}  # fmt: skip
+# What every record has by itself.
+_TAKEN = {*dir(Record), "VERSION", "SCHEMA"}
 
 
 def module_path(subject: Subject) -> Path:
@@ -105,9 +105,9 @@ def generate(subject: Subject) -> str:
     except (RecursionError, SyntaxError):  # Python's parser has fewer levels than its calls
         raise NoPythonTypeError(f"{subject.newest.path} nests too deeply for a Python type") from None
     newest = _class_name(subject.newest)
-    imports = [f"import {name}" for name in ("datetime", "decimal", "uuid") if name in loaded]
+    imports = [f"import {name} as {name}{OURS}" for name in _MODULES if name + OURS in loaded]
     for module, names in _IMPORTS.items():
-        used = ", ".join(name for name in names if name in loaded)
+        used = ", ".join(f"{name} as {name}{OURS}" for name in names if name + OURS in loaded)
         imports += [""] * (module in _FIRST_OF_A_GROUP) + [f"from {module} import {used}"] if used else []
     lines = [
         *_UNFORMATTED,
@@ -121,6 +121,8 @@ def generate(subject: Subject) -> str:
         "",
     ]
     alias = newest.removesuffix(f"V{subject.newest.number}")
+    if not _is_usable(alias) or f"class {alias}(" in classes:
+        raise NoPythonTypeError(f"{subject.newest.path}: {alias} cannot be a class's name in Python")
     source = "\n".join(lines) + classes + f"\n\n{alias} = {newest}\n" + "".join(one.decoders() for one in types)
     _prove(source, newest, subject.newest)
     return source
@@ -132,10 +134,17 @@ def _prove(source: str, newest: str, version: SchemaFile) -> None:
     try:
         exec(compile(source, version.path.name, "exec", dont_inherit=True), module)  # noqa: S102 - our own source, from a checked schema
         for golden in golden_of(version):
-            with suppress(Unreadable):  # what a limit refuses is the gate's to judge
+            try:
                 decode(golden.avro, module[newest], version.text)
+            except Unreadable as error:
+                if error.reason != Reason.BREAKS_LIMIT:  # which is the gate's to judge
+                    raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it would meet every user
         raise NoPythonTypeError(f"{version.path} makes a Python type that does not work: {error!r}") from None
+
+
+def _is_usable(name: str) -> bool:
+    return not keyword.iskeyword(name) and not name.startswith("__")
 
 
 def _class_name(version: SchemaFile, type_: Type | None = None) -> str:
@@ -179,15 +188,15 @@ class _Version:
         fields = [self._field(field) for field in type_.fields.values()]
         defaulted = [field.default is not ... for field in type_.fields.values()]
         keywords = defaulted != sorted(defaulted)
-        lines = ["", "", f"class {name}(Record{', kw_only=True' if keywords else ''}, frozen=True):"]
+        lines = ["", "", f"class {name}(Record{OURS}{', kw_only=True' if keywords else ''}, frozen=True):"]
         lines += [*_docstring(type_.attributes.get("doc", f"{name.removesuffix(f'V{self._version.number}')}."))]
         lines += ["", *fields]
         if type_ is self._version.parsed:
-            lines += ["", f"    VERSION: ClassVar[int] = {self._version.number}"]
-            lines += ["    SCHEMA: ClassVar[str] = (", *_by_field(self._version.text), "    )"]
+            lines += ["", f"    VERSION = {self._version.number}"]
+            lines += ["    SCHEMA = (", *_by_field(self._version.text), "    )"]
             lines += encoder(type_)
             for writer in self._writers:
-                method = "decode_fast" if writer is self._version else f"decode_fast_v{writer.number}"
+                method = f"decode_fast{OURS}" if writer is self._version else f"decode_fast{OURS}v{writer.number}"
                 if found := decoder(method, type_, writer.parsed, keywords=keywords):
                     lines += found
                     self._decoders[_class_name(writer)] = method
@@ -197,7 +206,7 @@ class _Version:
 
     def _field(self, field: Field) -> str:
         name = field.name
-        if keyword.iskeyword(name) or name.startswith("__") or name in _TAKEN:
+        if not _is_usable(name) or name in _TAKEN:
             self._fail(f"{name} cannot be a field's name in Python")
         lines = [f"    {name}: {self._type(field.type, field.attributes, name)}"]
         if field.default is not ...:
@@ -210,15 +219,16 @@ class _Version:
         branches = field.type.parts if field.type.kind == "union" else (field.type,)
         type_ = next((branch for branch in branches if is_value(branch, field.default)), branches[0])
         default = field.default
-        if "logicalType" in type_.attributes or type_.kind == "record":
-            self._fail(f"{where} has a default of a {type_.attributes.get('logicalType', 'record')}, not supported")
-        # JSON has bytes as text, and so fastavro would give it.
+        if type_.logical or type_.kind == "record":
+            self._fail(f"{where} has a default of a {type_.logical or 'record'}, not supported")
+        # JSON has bytes as text, and the value would have to be written here as what they are.
         if default and any(part.kind in {"bytes", "fixed"} for part in (type_, *type_.parts)):
             self._fail(f"{where} has a default of bytes, not supported")
         if type_.kind in {"float", "double"}:
-            default = float(default)
+            default = to_float(default) if type_.kind == "float" else float(default)
         if isinstance(default, dict | list):
-            return f"field(default_factory={f'lambda: {default!r}' if default else type(default).__name__})"
+            made = f"lambda: {default!r}" if default else type(default).__name__ + OURS
+            return f"field{OURS}(default_factory={made})"
         return 'b""' if type_.kind == "bytes" else repr(default)
 
     def _type(self, type_: Type, near: Mapping[str, Any], where: str) -> str:
@@ -226,9 +236,9 @@ class _Version:
         if type_.kind == "union":
             return self._union(type_, near, where)
         stated = [word for word in {**type_.attributes, **near} if word in WORDS]
-        if logical := _LOGICAL.get((type_.kind, str(type_.attributes.get("logicalType", "")))):
+        if logical := _LOGICAL.get((type_.kind, type_.logical)):
             if stated:
-                self._fail(f"{where} has a limit on a {type_.attributes['logicalType']}, which is not supported")
+                self._fail(f"{where} has a limit on a {type_.logical}, which is not supported")
             return logical
         found = bounds(type_.kind, near, type_.attributes) or ()
         for word in stated:
@@ -238,20 +248,20 @@ class _Version:
         telling = [one for one in found if math.isfinite(one[1]) and one not in {("minLength", 0), ("minItems", 0)}]
         limited = ", ".join(f"{_META[word]}={limit!r}" for word, limit in telling)
         base = self._base(type_, where)
-        return f"Annotated[{base}, Meta({limited})]" if limited else base
+        return f"Annotated{OURS}[{base}, Meta{OURS}({limited})]" if limited else base
 
     def _base(self, type_: Type, where: str) -> str:
         match type_.kind:
             case "array":
-                return f"list[{self._type(type_.parts[0], {}, where)}]"
+                return f"list{OURS}[{self._type(type_.parts[0], {}, where)}]"
             case "map":
-                return f"dict[str, {self._type(type_.parts[0], {}, where)}]"
+                return f"dict{OURS}[str{OURS}, {self._type(type_.parts[0], {}, where)}]"
             case "record":
                 return self._record(type_)
             case "enum":
-                return f"Literal[{', '.join(map(repr, type_.symbols))}]"
+                return f"Literal{OURS}[{', '.join(map(repr, type_.symbols))}]"
             case "fixed":
-                return f"Annotated[bytes, Meta(min_length={type_.size}, max_length={type_.size})]"
+                return f"Annotated{OURS}[bytes{OURS}, Meta{OURS}(min_length={type_.size}, max_length={type_.size})]"
             case kind:
                 return _PRIMITIVES[kind]
 

@@ -158,6 +158,9 @@ class _Comparison:
         found: list[Incompatibility] = []
         for position, field in enumerate(reader.fields.values()):
             here = f"{path}/fields/{position}"
+            same = writer.fields.get(field.name)
+            if same is not None and not field.aliases and field.is_like(same):  # as most fields are
+                continue
             sources = [name for name in (field.name, *field.aliases) if name in writer.fields]
             if len(sources) == 1 and field.is_like(writer.fields[sources[0]]):
                 continue

@@ -109,11 +109,12 @@ class Reason(StrEnum):
     FOREIGN_SCHEMA = "foreign-schema"  # the id is of another subject's schema
     TRUNCATED = "truncated"  # the bytes end inside the record
     TRAILING_BYTES = "trailing-bytes"  # bytes are left behind the record
-    MALFORMED = "malformed"  # bytes that no writer of this schema produces
+    MALFORMED = "malformed"  # bytes that no writer of this schema produces, or that stand for more than they may
     COMPRESSION = "compression"  # its batch cannot be decompressed, or has more in it than the client takes
-    NOT_READABLE = "not-readable"  # the writer's schema does not resolve to the reader's
-    BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version
+    NOT_READABLE = "not-readable"  # the writer's schema is none or does not resolve to the reader's; too deep nesting
+    BREAKS_LIMIT = "breaks-limit"  # it decodes, and a value breaks a limit of the reader's version or of Python
     TOMBSTONE = "tombstone"  # no value at all
+    OTHER_TOPIC = "other-topic"  # a replay whose place is in a topic of this name that was deleted
     HANDLER = "handler"  # it was read, and the consumer's handler refuses it for good
 
 

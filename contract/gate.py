@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contract.codegen import NoPythonTypeError, generate, module_path
 from contract.compatibility import Incompatibility, Level, compare, required_reads
-from contract.golden import decode_golden, golden_of, golden_path, read_golden
+from contract.golden import Golden, decode_golden, golden_of, golden_path, read_golden
 from contract.released import changed_files
 from contract.rules import (
     SEVERITIES,
@@ -153,7 +153,15 @@ def _golden(subject: Subject) -> Iterator[Finding]:
                 who = _who(groups, _label(subject, reader))
                 message = f"{who} cannot read golden bytes of {_label(subject, writer)}: {reason}"
                 file = writer if writer is subject.current else golden_path(writer)
-                yield finding_in(file, "GOLDEN_BYTES", message, "restore the file as it was released")
+                yield finding_in(file, "GOLDEN_BYTES", message, _mend_golden(groups, writer, golden))
+
+
+def _mend_golden(groups: Sequence[str], writer: SchemaFile, golden: Sequence[Golden]) -> str:
+    """Say what to do about golden bytes that are not read; those that were changed not even their own version reads."""
+    if any(decode_golden(one, writer, writer) for one in golden):
+        return "restore the file as it was released"
+    read = f"let the {' and the '.join(groups)} read with another version"
+    return f"{read}, or keep the type and add a new field for the other" if writer.number is None else read
 
 
 def _state(subject: Subject) -> Iterator[Finding]:

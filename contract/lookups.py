@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import httpx2
 from confluent_kafka.schema_registry import (
@@ -22,7 +22,16 @@ from confluent_kafka.schema_registry import (
 )
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
-from contract.errors import ContractError, Forbidden, NotRegistered, Reason, SettingError, Unavailable, Unreadable
+from contract.errors import (
+    ContractError,
+    Forbidden,
+    NotRegistered,
+    PipelineError,
+    Reason,
+    SettingError,
+    Unavailable,
+    Unreadable,
+)
 
 if TYPE_CHECKING:
     from contract.avro_schema import Type
@@ -38,6 +47,11 @@ _MOST_VERSIONS = 1_000
 _MOST_REFERENCES = 100
 """Schemas that one refers to, directly or not: each is a request."""
 
+_LONGEST_QUOTE = 300
+_NUMBERS = range(1, 2**31)
+"""What a version or an id may be: the wire format has 32 bits for one, and Java's are signed."""
+_REFUSALS = frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TOKEN_SETTINGS = ("CLIENT_ID", "CLIENT_SECRET", "ISSUER_ENDPOINT_URL")
 
 
@@ -104,9 +118,13 @@ def require(registry: SchemaRegistryClient, subject: str, text: str, version: in
 
 def registered_as(subject: str, found: RegisteredSchema) -> Registered:
     """Return what a registry answers of a version; raises Unavailable for an answer that names no version and id."""
-    if not found.version or found.schema_id is None:
+    if not _is_number(found.version) or not _is_number(found.schema_id):
         raise Unavailable("what answers is not a schema registry: its answer names no version and id")
     return Registered(subject, found.version, found.schema_id, already=True)
+
+
+def _is_number(number: object) -> TypeGuard[int]:
+    return type(number) is int and number in _NUMBERS
 
 
 def versions(registry: SchemaRegistryClient, subject: str, *, deleted: bool = True) -> list[int]:
@@ -159,7 +177,7 @@ def _fetch_references(registry: SchemaRegistryClient, schema: Schema, texts: dic
         seen.add(name)
         if len(seen) > _MOST_REFERENCES:
             raise _unusable(f"it refers to more than {_MOST_REFERENCES} schemas")
-        held = version(registry, subject, number) if isinstance(subject, str) and isinstance(number, int) else None
+        held = version(registry, subject, number) if isinstance(subject, str) and _is_number(number) else None
         if held is None:
             raise _unusable(f"it refers to {name}, which the registry does not hold")
         _fetch_references(registry, held.schema, texts, seen)
@@ -178,43 +196,71 @@ def unless_absent(ask: Callable[[], T], *, also: int | None = None) -> T | None:
         except SchemaRegistryError as error:
             if is_absent(error) or error.http_status_code == also:
                 return None
+            if error.http_status_code in _REFUSALS:  # of nothing that was to be kept
+                raise _unavailable(error) from None
             raise
 
 
 @contextmanager
 def answers() -> Iterator[None]:
-    """Turn what the registry's client raises into this project's errors."""
+    """Turn what the registry's client raises, whatever it is, into this project's errors."""
     try:
         yield
+    except PipelineError:
+        raise
     except SchemaRegistryError as error:
-        status = error.http_status_code
-        if status == HTTPStatus.UNAUTHORIZED:
-            names = (
-                "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the token of SCHEMA_REGISTRY_BEARER_AUTH_…, which may have"
-            )
-            raise Forbidden(f"the schema registry refused our credentials (401), check {names} expired") from None
-        if status == HTTPStatus.FORBIDDEN:
-            hint = "whoever SCHEMA_REGISTRY_…_AUTH_… names may not do this"
-            raise Forbidden(f"the schema registry refused our credentials (403): {hint}") from None
-        if status in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
-            raise ContractError(f"the schema registry refuses it ({status}): {error.error_message}") from None
-        if status == HTTPStatus.NOT_FOUND and not is_absent(error):
-            raise Unavailable("what answers is not a schema registry (404): is its path missing in the URL?") from None
-        raise Unavailable(f"the schema registry answered {status}: {error.error_message}") from None
+        raise _error_of(error) from None
     except OAuthTokenError as error:
         names = ", ".join(f"SCHEMA_REGISTRY_BEARER_AUTH_{name}" for name in _TOKEN_SETTINGS)
-        raise Forbidden(f"no token for the schema registry, check {names}: {error.message}") from None
+        raise Forbidden(f"no token for the schema registry, check {names}: {_short(error.message)}") from None
     except httpx2.TransportError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             why = (
                 f"the schema registry's certificate is not to be trusted, see SCHEMA_REGISTRY_SSL_CA_LOCATION: {error}"
             )
             raise SettingError(why) from None
-        raise Unavailable(f"the schema registry does not answer: {str(error) or type(error).__name__}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise Unavailable("what answers is not a schema registry: its answer is not a registry's JSON") from None
+        raise Unavailable(f"the schema registry does not answer: {_said(error)}") from None
+    except httpx2.InvalidURL as error:
+        raise SettingError(f"SCHEMA_REGISTRY_URL is not usable: {_said(error)}") from None
+    except Exception as error:  # noqa: BLE001 - only its client is called: whatever it stumbles over is the answer
+        what = "its answer is not a registry's JSON"
+        raise Unavailable(f"what answers is not a schema registry: {what} ({_said(error)})") from None
 
 
 def is_absent(error: SchemaRegistryError) -> bool:
-    """Whether a registry says that it does not hold something; -1 or nothing marks the 404 of what is none."""
-    return error.http_status_code == HTTPStatus.NOT_FOUND and error.error_code not in {None, -1}
+    """Whether a registry says that it does not hold something; no number, or -1, marks the 404 of what is none."""
+    code = error.error_code
+    return error.http_status_code == HTTPStatus.NOT_FOUND and type(code) is int and code != -1
+
+
+def _error_of(error: SchemaRegistryError) -> PipelineError:
+    status = error.http_status_code
+    if status == HTTPStatus.UNAUTHORIZED:
+        names = "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the token of SCHEMA_REGISTRY_BEARER_AUTH_…, which may have"
+        return Forbidden(f"the schema registry refused our credentials (401), check {names} expired")
+    if status == HTTPStatus.FORBIDDEN:
+        hint = "whoever SCHEMA_REGISTRY_…_AUTH_… names may not do this"
+        return Forbidden(f"the schema registry refused our credentials (403): {hint}")
+    if status in _REFUSALS:
+        return ContractError(f"the schema registry refuses it ({status}): {_short(error.error_message)}")
+    if status == HTTPStatus.NOT_FOUND and not is_absent(error):
+        return Unavailable("what answers is not a schema registry (404): is its path missing in the URL?")
+    return _unavailable(error)
+
+
+def _unavailable(error: SchemaRegistryError) -> Unavailable:
+    status, said = error.http_status_code, _short(error.error_message)
+    if status in _REDIRECTS:
+        said = "a redirect, which is not followed: set SCHEMA_REGISTRY_URL to where it leads"
+    return Unavailable(f"the schema registry answered {status}: {said}")
+
+
+def _said(error: Exception) -> str:
+    return _short(str(error)) or type(error).__name__
+
+
+def _short(said: object) -> str:
+    """Return what a server has sent so that it fits into a sentence: it may be pages, of any type."""
+    text = said if isinstance(said, str) else repr(said)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"

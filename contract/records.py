@@ -28,11 +28,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     DECODERS: ClassVar[Mapping[str, Callable[[bytes, int], Any]]] = {}
     """By a writer's schema: the method that gives the record in its bytes, from an index to the end.
 
-    It gives None for what is not plainly valid, or raises one of contract.codec.NOT_PLAIN: fastavro is to be asked.
+    It gives None for what is not plainly valid, or raises one of contract.codec.NOT_PLAIN: contract/binary.py decides.
     """
 
     def encode_fast(self, frame: bytes) -> bytes | None:
-        """Give a frame and behind it the Avro binary of a plainly valid record, else None: fastavro is to be asked.
+        """Give a frame and behind it the Avro binary of a plainly valid record, else None: contract/binary.py decides.
 
         For what is not plainly valid it may also raise one of contract.codec.NOT_PLAIN.
         """
@@ -43,7 +43,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 R = TypeVar("R", bound=Record)
 
 _LONGEST_LIMIT = 200
-# Avro's logical types as fastavro reads and writes them: passed through instead of turned into strings.
+# Avro's logical types as they are read, and as fastavro writes them: passed through instead of turned into strings.
 _AS_THEY_ARE = (bytes, datetime.datetime, datetime.date, datetime.time, decimal.Decimal, uuid.UUID)
 
 

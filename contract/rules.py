@@ -115,7 +115,9 @@ def _inside(reader: Type, writer: Type) -> Iterator[tuple[_Slot, _Slot]]:
     for ours, theirs in zip(reader.parts, writer.parts, strict=False):
         yield _Slot(ours, None), _Slot(theirs, None)
     for field in reader.fields.values():
-        source = next((writer.fields[name] for name in (field.name, *field.aliases) if name in writer.fields), None)
+        source = writer.fields.get(field.name)
+        if source is None:
+            source = next((writer.fields[alias] for alias in field.aliases if alias in writer.fields), None)
         if source is field or (source is not None and not field.is_like(source)):
             yield _Slot(field.type, field), _Slot(source.type, source)
 
@@ -123,7 +125,7 @@ def _inside(reader: Type, writer: Type) -> Iterator[tuple[_Slot, _Slot]]:
 def _pair(reader: _Slot, writer: _Slot) -> Iterator[Incompatibility]:
     yield from _limits(reader, writer)
     ours, theirs = reader.type.attributes, writer.type.attributes
-    logical, written = ours.get("logicalType"), theirs.get("logicalType")
+    logical, written = reader.type.logical or None, writer.type.logical or None
     if logical != written:
         message = f"{reader.shown} has the logical type {logical} for the reader and {written} for the writer"
         fix = "keep the logical type, and add a new field for the other"

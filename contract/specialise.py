@@ -1,7 +1,7 @@
 """Writes encoders and decoders specialised to one version, limits inline, for records of primitives.
 
-They take what is valid, as fast as Python can, and give None for everything else; the codec then asks fastavro, which
-reads or refuses it. So they need not know any error, and a test holds both equal byte for byte.
+They take what is valid, as fast as Python can, and give None for everything else; contract/binary.py then
+reads, writes or refuses it. So they need not know any error, and a test holds both equal byte for byte.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ _REALS = {"float": ("FLOAT", 4), "double": ("DOUBLE", 8)}
 _UTF8_MOST = 4  # bytes a character
 
 
-# What the methods themselves use; a record with a field of such a name is left to fastavro.
-_OURS = {"self", "cls", "frame", "data", "at", "end", "byte", "size", "len", "type", "bool", "int", "float", "str"}
-_OURS |= {"bytes", "TABLE", "MAGNITUDE", "NON_NEGATIVE", "FLOAT", "DOUBLE", "varint", "read_varint"}
+OURS = "\u00b7"
+"""In a name, it can be none of Avro's: a middle dot, which Python takes anywhere but at the beginning.
+
+What a module imports ends with it; what stands for a field in a method has it inside.
+"""
 
 
 def encoder(record: Type) -> list[str]:
@@ -31,7 +33,7 @@ def encoder(record: Type) -> list[str]:
         return []
     parts = ", ".join(field.part() for field in fields)
     take = [line for field in fields for line in field.take()]
-    method = ["def encode_fast(self, frame: bytes) -> bytes | None:", *_indent(take)]
+    method = [f"def encode_fast(self, frame: bytes{OURS}) -> bytes{OURS} | None:", *_indent(take)]
     return ["", *_indent([*method, f'    return b"".join((frame, {parts}))'])]
 
 
@@ -59,17 +61,27 @@ def decoder(name: str, reader: Type, writer: Type, *, keywords: bool) -> list[st
         at = field.end
     present = [one for one in wanted if one in kinds]
     by_name = keywords or present != list(wanted)[: len(present)]
-    values = ", ".join(f"{one}={one}" if by_name else one for one in present)
-    method = ["@classmethod", f"def {name}(cls, data: bytes, at: int) -> Self | None:", *_indent(read)]
-    return ["", *_indent([*method, f"    if {at} != len(data):", "        return None", f"    return cls({values})"])]
+    values = ", ".join(f"{one}={_local(one)}" if by_name else _local(one) for one in present)
+    method = [
+        f"@classmethod{OURS}",
+        f"def {name}(cls, data: bytes{OURS}, at: int{OURS}) -> Self{OURS} | None:",
+        *_indent(read),
+    ]
+    return [
+        "",
+        *_indent([*method, f"    if {at} != len{OURS}(data):", "        return None", f"    return cls({values})"]),
+    ]
 
 
 def _fields(record: Type) -> list[_Field]:
-    """Give a record's fields, none when one of them is no primitive or is called as what the methods themselves use."""
+    """Return a record's fields, none when one of them is no primitive."""
     fields = [_Field(field) for field in record.fields.values()]
-    names = {field.name for field in fields} | {f"{field.name}_utf8" for field in fields}
-    plain = len(names) == 2 * len(fields) and not names & _OURS and all(field.is_primitive for field in fields)
-    return fields if plain else []
+    return fields if all(field.is_primitive for field in fields) else []
+
+
+def _local(field: str) -> str:
+    """Return what a field is called in a method, where no name of ours is."""
+    return f"f{OURS}{field}"
 
 
 class _Field:
@@ -78,38 +90,38 @@ class _Field:
     def __init__(self, field: Field) -> None:
         type_, stated = field.type, (field.attributes, field.type.attributes)
         self.name = field.name
+        self._local = _local(field.name)
         self.kind = type_.kind
-        self.is_primitive = "logicalType" not in type_.attributes and (
-            self.kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
-        )
+        self.is_primitive = not type_.logical and self.kind in {*_INTEGERS, *_LENGTHS, *_REALS, "boolean"}
         (_, self._least), (_, self._most) = bounds(type_.kind, *stated) or (("", -math.inf), ("", math.inf))
-        # Under another name it may be there all the same; and what breaks its own limit is fastavro's to refuse.
+        # Under another name it may be there all the same; and what breaks its own limit is the careful way's to refuse.
         default = field.default
         self.may_be_absent = not field.aliases and is_value(type_, default) and allows(type_.kind, default, *stated)
 
     def take(self) -> list[str]:
         """Take the field from the record and check type and limits."""
-        lines = [f"{self.name} = self.{self.name}"]
-        python = {"boolean": "bool", **dict.fromkeys(_INTEGERS, "int"), **dict.fromkeys(_REALS, "float")}
-        refuse = [f"type({self.name}) is not {_LENGTHS.get(self.kind) or python[self.kind]}", *self._breaks()]
-        lines += [f"if {' or '.join(refuse)}:", "    return None"]
+        name = self._local
+        python = {"boolean": "bool", **dict.fromkeys(_INTEGERS, "int"), **dict.fromkeys(_REALS, "float"), **_LENGTHS}
+        refuse = [f"type{OURS}({name}) is not {python[self.kind]}{OURS}", *self._breaks()]
+        lines = [f"{name} = self.{self.name}", f"if {' or '.join(refuse)}:", "    return None"]
         if self.kind == "string":
-            lines.append(f"{self.name}_utf8 = {self.name}.encode()")
+            lines.append(f"{name}{OURS}utf8 = {name}.encode()")
         return lines
 
     def part(self) -> str:
         """Give the expressions of the field's Avro binary."""
-        name = self.name
+        name = self._local
         if self.kind in _LENGTHS:
-            data = f"{name}_utf8" if self.kind == "string" else name
+            data = f"{name}{OURS}utf8" if self.kind == "string" else name
             most = self._most * (_UTF8_MOST if self.kind == "string" else 1)
-            length = f"TABLE[len({data})]" if most < len(TABLE) else f"varint(len({data}))"
+            length = f"{'TABLE' if most < len(TABLE) else 'varint'}{OURS}"
+            length += f"[len{OURS}({data})]" if most < len(TABLE) else f"(len{OURS}({data}))"
             return f"{length}, {data}"
         if self.kind in _INTEGERS:
-            return f"TABLE[{name}] if 0 <= {name} < {len(TABLE)} else varint({name})"
+            return f"TABLE{OURS}[{name}] if 0 <= {name} < {len(TABLE)} else varint{OURS}({name})"
         if self.kind == "boolean":
             return f'b"\\x01" if {name} else b"\\x00"'
-        return f"{_REALS[self.kind][0]}.pack({name})"
+        return f"{_REALS[self.kind][0]}{OURS}.pack({name})"
 
     @property
     def end(self) -> str:
@@ -118,17 +130,17 @@ class _Field:
 
     def read(self, at: str) -> list[str]:
         """Read the field from `data` at a variable, check its limits, and go on behind it."""
-        name = self.name
+        name = self._local
         if self.kind == "boolean":
             return [f"{name} = data[{at}] == 1", *self.skip(at)]
         if self.kind in _REALS:
-            return [f"({name},) = {_REALS[self.kind][0]}.unpack_from(data, {at})", *self._refuse(self._breaks()),
+            return [f"({name},) = {_REALS[self.kind][0]}{OURS}.unpack_from(data, {at})", *self._refuse(self._breaks()),
                     *self.skip(at)]  # fmt: skip
         if self.kind in _INTEGERS:
             signed = [] if self._least >= 0 else ["if byte & 1:", f"    {name} = ~{name}"]
-            return [*_number(name, at, signed=bool(signed)), *signed, *self._refuse(self._breaks())]
+            return [*self._number(name, at, signed=bool(signed)), *signed, *self._refuse(self._breaks())]
         value = "data[at:end]" + (".decode()" if self.kind == "string" else "")
-        return [*_number("size", at), "end = at + size", f"{name} = {value}", *self._refuse(self._breaks())]
+        return [*self._number("size", at), "end = at + size", f"{name} = {value}", *self._refuse(self._breaks())]
 
     def skip(self, at: str) -> list[str]:
         """Pass over the field."""
@@ -137,29 +149,29 @@ class _Field:
         if self.kind in _REALS:
             return [f"at = {at} + {_REALS[self.kind][1]}"]
         behind = ["end = at + size"] if self.kind in _LENGTHS else []
-        return _number("size", at, signed=not behind) + behind
+        return self._number("size", at, signed=not behind) + behind
+
+    def _number(self, name: str, at: str, *, signed: bool = False) -> list[str]:
+        """Read a varint of one or two bytes on the spot: a call would take as long as the rest of the field.
+
+        A signed one comes without its sign; of those that are not, a negative one ends in a TypeError.
+        """
+        bits = 32 if self.kind == "int" else 64
+        return [
+            f"byte = data[{at}]", f"{name} = {'MAGNITUDE' if signed else 'NON_NEGATIVE'}{OURS}[byte]", f"at = {at} + 1",
+            "if byte > 127:", f"    {name} += data[at] << 6", "    at += 1",
+            f"    if {name} > 8191:", f"        {name}, at = read_varint{OURS}(data, at - 2, {bits})",
+        ]  # fmt: skip
 
     def _refuse(self, breaks: list[str]) -> list[str]:
         return [f"if {' or '.join(breaks)}:", "    return None"] if breaks else []
 
     def _breaks(self) -> list[str]:
         """Give the conditions under which a value breaks a limit, Avro's own among them."""
-        what = f"len({self.name})" if self.kind in _LENGTHS else self.name
-        low = f"{self._least!r} <= " if math.isfinite(self._least) and (self._least or what == self.name) else ""
+        what = f"len{OURS}({self._local})" if self.kind in _LENGTHS else self._local
+        low = f"{self._least!r} <= " if math.isfinite(self._least) and (self._least or what == self._local) else ""
         high = f" <= {self._most!r}" if math.isfinite(self._most) else ""
         return [f"not {low}{what}{high}"] if low or high else []
-
-
-def _number(name: str, at: str, *, signed: bool = False) -> list[str]:
-    """Read a varint of one or two bytes on the spot: a call would take as long as the rest of the field.
-
-    A signed one comes without its sign; of those that are not, a negative one ends in a TypeError.
-    """
-    return [
-        f"byte = data[{at}]", f"{name} = {'MAGNITUDE' if signed else 'NON_NEGATIVE'}[byte]", f"at = {at} + 1",
-        "if byte > 127:", f"    {name} += data[at] << 6", "    at += 1",
-        f"    if {name} > 8191:", f"        {name}, at = read_varint(data, at - 2)",
-    ]  # fmt: skip
 
 
 def _indent(lines: Any) -> list[str]:

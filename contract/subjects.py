@@ -20,13 +20,15 @@ from contract.avro_schema import SchemaError, Type, parse
 from contract.canonical import is_same
 from contract.compatibility import Level
 from contract.errors import ContractError
-from contract.positions import place
+from contract.positions import place, place_of, why_no_json
 from contract.rules import AgreedRule, Severity
 
 T = TypeVar("T")
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _LONGEST_TOPIC = 249
+MOST = 10_000
+"""Partitions of a topic, which a KRaft controller makes in one request, and replicas, which librdkafka asks for."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class Subject:
 
 
 class _Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    partitions: Annotated[int, msgspec.Meta(ge=1)] = 1
-    replication: Annotated[int, msgspec.Meta(ge=1)] = 1
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
+    replication: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
     max_message_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)] = 1_048_588  # Kafka's own default
 
 
@@ -251,6 +253,9 @@ def read_schema(
         raise ContractError(f"{path} is not UTF-8") from None
     except (ValueError, RecursionError) as error:  # a number or a nesting that Python does not take
         raise ContractError(f"{path} cannot be read as JSON: {error}") from None
+    if check_defaults and (found := why_no_json(source)):
+        line, column = place_of(source, found[0])
+        raise ContractError(f"{path}:{line}:{column}: not JSON: {found[1]}")
     file = SchemaFile(path, number, text, source, references)
     vars(file)["schema"] = schema  # what the properties would read and parse once more
     try:

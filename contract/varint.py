@@ -6,7 +6,6 @@ import struct
 
 FLOAT = struct.Struct("<f")
 DOUBLE = struct.Struct("<d")
-_LAST_SHIFT = 63  # of the tenth byte, the last that a long can have
 
 
 def varint(number: int) -> bytes:
@@ -37,15 +36,20 @@ NON_NEGATIVE: tuple[int, ...] = tuple(
 """The same, but None for a negative number: one look-up instead of a shift and a comparison."""
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Give a number's magnitude, its sign taken off, and where it ends; raises IndexError when no long ends so."""
+def read_varint(data: bytes, at: int, bits: int) -> tuple[int, int]:
+    """Return a number's magnitude, its sign taken off, and where it ends.
+
+    Raises IndexError where no number of so many bits, 32 or 64, ends as Java reads it: in five bytes or in ten.
+    """
     number = shift = 0
     while True:
         byte = data[at]
         at += 1
         number |= (byte & 0x7F) << shift
         if byte <= 0x7F:  # noqa: PLR2004
+            if number >> bits:
+                raise IndexError(at)
             return number >> 1, at
         shift += 7
-        if shift > _LAST_SHIFT:
+        if shift >= bits:
             raise IndexError(at)

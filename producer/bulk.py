@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from threading import Event, RLock
-from typing import IO, Generic
+from typing import Generic
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from contract.errors import RecordFileError, Refused, StorageUnavailable
-from contract.records import R, build
+from contract.errors import NotDelivered, RecordFileError, StorageUnavailable
+from contract.records import R, explain
 from contract.subjects import Subject
 from producer.publishing import RecordProducer, print_delivery
-from producer.record_files import RecordFile, Summary
+from producer.record_files import Beginning, RecordFile, Summary
+from producer.sending import Notes, Sending
+from producer.undelivered import Undelivered
 from runtime.command import FAILED, OK
-from runtime.data_dir import check_data_dir, open_data_dir, open_file
 
 
 def add_file_arguments(parser: ArgumentParser) -> None:
     """Give a command the flags that `publish_file` reads."""
     parser.add_argument("--skip-invalid", action="store_true", help="send a file's good lines although it has bad ones")
-    parser.add_argument("--batch", metavar="NAME", help="send a file's lines once more, as others than before")
+    parser.add_argument(
+        "--batch",
+        metavar="NAME",
+        help="send a file once more, its lines as others than before, but for those with an identity of their own",
+    )
     parser.add_argument("--verbose", action="store_true", help="print a line for each record of a file")
 
 
@@ -41,34 +44,48 @@ def publish_file(
     data_dir: Path,
     stop: Callable[[], Event],
 ) -> int:
-    """Publish a file as the flags of `add_file_arguments` say, and give the exit code.
+    """Publish a file as the flags of `add_file_arguments` say, and return the exit code.
 
     Connects only once the file has been checked; only then `stop` is asked for the event that ends it early. What was
-    not acknowledged is kept in `data_dir`.
+    not acknowledged is kept in `data_dir`, and until all of it was, a note of the identities that its lines have.
     """
     from tqdm import tqdm  # noqa: PLC0415 - a lone record need not wait for the import
 
     tqdm.set_lock(RLock())  # its own is one between processes, for which Python 3.14 starts another process
     started = time.perf_counter()
-    summary = file.check()
+    notes = Notes(data_dir, flags.batch)
+    summary = file.check([*notes.sizes, file.size])
+    if file.is_changed or file.size not in summary.beginnings:
+        raise RecordFileError(
+            f"{file.path} was changed while it was being checked; nothing was sent: give it when nobody writes to it"
+        )
     if summary.invalid_count:
         _report_invalid(summary, flags.skip_invalid)
         if not flags.skip_invalid:
             return FAILED
-    batch = flags.batch or summary.digest[:24]
-    if os.access(data_dir, os.F_OK):  # before anything is sent: it is to keep what fails
-        check_data_dir(data_dir)
+    sending = notes.find(file.size, summary.beginnings)
+    undelivered: Undelivered[R] = Undelivered(data_dir)
+    lines = _Lines(file, sending, _identity_of(file, subject, sending), undelivered)
+    if sending.known:
+        print(lines.known(), file=sys.stderr)
     producer = connect()
-    undelivered: _Undelivered[R] = _Undelivered(data_dir)
     on_delivery = print_delivery if flags.verbose else None
+    event = stop()
+    try:
+        sending.remember()
+    except StorageUnavailable as error:
+        raise StorageUnavailable(
+            f"{error}; nothing was sent: set DATA_DIR to a directory that can be written"
+        ) from None
     try:
         # Neither enabled nor disabled: tqdm asks whether standard error is a terminal.
         with undelivered, tqdm(total=summary.valid, unit=f" {subject.stem}s", leave=False, disable=None) as bar:
-            named = _named(file, subject.identity, batch, bar.update)
-            count = producer.publish_all(named, undelivered.add, on_delivery, stop())
+            count = producer.publish_all(lines.chunks(bar.update), undelivered.add, on_delivery, event)
         seconds = time.perf_counter() - started
         rate = f"{count / seconds:.0f} {subject.stem}s/s"
         print(f"published {count} {subject.stem}s in {seconds:.2f} s ({rate})", file=sys.stderr)
+    except (StorageUnavailable, NotDelivered) as error:
+        raise type(error)(f"{error}; {lines.again()}") from None
     finally:
         if undelivered.count:
             print(
@@ -76,7 +93,14 @@ def publish_file(
                 f"{undelivered.path}; when the cause is mended, send that file as this one",
                 file=sys.stderr,
             )
-    return FAILED if undelivered.count or summary.invalid_count else OK
+    if lines.trouble or file.is_changed:
+        print(lines.changed(summary.valid - count - undelivered.count), file=sys.stderr)
+        sending.remember()  # who has sent this file whole meanwhile has removed it
+        return FAILED
+    if undelivered.count:
+        return FAILED
+    sending.forget()
+    return FAILED if summary.invalid_count else OK
 
 
 def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT001
@@ -92,62 +116,116 @@ def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT0
     print(f"{summary.invalid_count} bad lines{also}; {outcome}", file=sys.stderr)
 
 
-def _named(
-    file: RecordFile[R], identity: str | None, batch: str, tell: Callable[[int], object]
-) -> Iterator[Sequence[R]]:
-    """Give a file's records with an identity each, the same whenever the file is sent again; `tell` how many come."""
-    for numbers, records in file.chunks():
-        if identity is not None and records and hasattr(records[0], identity):
-            _check_batch(batch, identity, records[0], numbers[-1])
-            given = [*map(attrgetter(identity), records)]
-            for number, record, present in zip(numbers, records, given, strict=True) if not all(given) else ():
-                if not present:
-                    # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
-                    force_setattr(record, identity, f"{batch}:{str(number).zfill(10)}")
-        tell(len(records))
-        yield records
+def _identity_of(file: RecordFile[R], subject: Subject, sending: Sending) -> str | None:
+    """Return the field of the identity, None where these records have none.
 
-
-def _check_batch(batch: str, identity: str, record: R, number: int) -> None:
-    values = msgspec.structs.asdict(record) | {identity: f"{batch}:{number:010}"}
+    Raises RecordFileError when it has no room for the identities of lines that have none of their own.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(file.record)}
+    identity = subject.identity
+    if identity is None or identity not in fields:
+        return None
+    identities = {identity: f"{sending.prefix}:{1:010}"}
     try:
-        build(type(record), values)
-    except Refused as error:
-        raise RecordFileError(f"--batch {batch} is no name for these records: {error}") from None
+        msgspec.convert(identities[identity], fields[identity])
+    except msgspec.ValidationError as error:
+        if any(not getattr(record, identity) for _, records in file.chunks() for record in records):
+            raise RecordFileError(
+                f"{file.path} has lines without {identity}, and those that they would be given do not fit: "
+                f"{explain(error, identities)}; nothing was sent: give each line one of its own"
+            ) from None
+    return identity
 
 
 @dataclass
-class _Undelivered(AbstractContextManager["_Undelivered[R]"], Generic[R]):
-    """Keeps what was not acknowledged in a file that can be sent again, identities included."""
+class _Lines(Generic[R]):
+    """The records of a file, each with its identity, and what is said when the file is not what was checked."""
 
-    directory: Path
-    count: int = 0
-    reason: str = ""
-    path: Path = field(init=False)
-    _file: IO[bytes] | None = None
+    file: RecordFile[R]
+    sending: Sending
+    identity: str | None
+    undelivered: Undelivered[R]
+    trouble: str = ""
+    """Why not all that was checked could be sent."""
+    last: int = 0
+    """The number of the last line that was sent."""
 
-    def __post_init__(self) -> None:
-        self.path = self.directory / f"undelivered-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.jsonl"
-
-    def add(self, record: R, reason: str) -> None:
+    def chunks(self, tell: Callable[[int], object]) -> Iterator[Sequence[R]]:
+        """Return the records, and `tell` how many come; when the file is changed, keep the rest of what was checked."""
         try:
-            if self._file is None:
-                open_data_dir(self.directory)
-                self._file = os.fdopen(open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
-            self._file.write(msgspec.json.encode(record) + b"\n")
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self.count += 1
-        self.reason = reason
+            for numbers, records in self.file.chunks():
+                if records:
+                    tell(len(records))
+                    yield self._identified(numbers, records)
+                    self.last = numbers[-1]
+        except RecordFileError as error:
+            self.trouble = str(error)
+            try:
+                self.undelivered.add_all(self._rest(), self.trouble)
+            except RecordFileError as why:
+                self.trouble = str(why)
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self._file is not None:
-                self._file.close()
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: OSError) -> StorageUnavailable:
-        return StorageUnavailable(
-            f"{self.path} cannot be written: {error.strerror}; send the first file again, what is recorded counts once"
+    def known(self) -> str:
+        """Say that some of the lines have been sent before."""
+        kept = (
+            "and keep their identities; to send them as others, add --batch NAME"
+            if self.identity
+            else "and have no identity: those that have arrived are recorded twice"
         )
+        return f"the first {self.sending.known} lines of {self.file.path} were being sent before, {kept}"
+
+    def again(self) -> str:
+        """Say what to do when neither acknowledgements nor a kept file tell what was sent."""
+        if self.identity is None:
+            return (
+                f"some of {self.file.path} was sent, and is recorded twice if it is given again: it has no identities"
+            )
+        return f"give {self.file.path} again: what was sent of it is recorded once"
+
+    def changed(self, lost: int) -> str:
+        """Say what to do with a file that is not what was checked; `lost` of that are neither sent nor kept."""
+        try:
+            beginning = self._as_checked()
+        except RecordFileError as error:
+            some = f", and {lost} records that were not sent cannot be kept" if lost else ""
+            todo = (
+                "restored as it was and given again, none is recorded twice; as it is now, all of its lines are others"
+                if self.identity
+                else f"its lines up to {self.last} were sent, and are recorded twice if they are sent again"
+            )
+            return f"{error}{some}: {todo}"
+        todo = (
+            f"give {self.file.path} again when nobody writes to it any more, its first {beginning.lines} lines keep "
+            "their identities as long as they stay as they are"
+            if self.identity
+            else f"its first {beginning.lines} lines have no identities, send what is behind them in a file of its own"
+        )
+        return f"{self.file.path} was changed while it was being sent: {todo}"
+
+    def _identified(self, numbers: Sequence[int], records: list[R]) -> list[R]:
+        """Return records of which those that had no identity have one: the same whenever the file is sent again."""
+        if self.identity is None:
+            return records
+        given = [*map(attrgetter(self.identity), records)]
+        for prefix, part in () if all(given) else self.sending.prefixes(numbers):
+            for number, record, present in zip(numbers[part], records[part], given[part], strict=True):
+                if not present:
+                    # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
+                    force_setattr(record, self.identity, f"{prefix}:{str(number).zfill(10)}")
+        return records
+
+    def _rest(self) -> Iterator[R]:
+        """Return what was checked and not sent; raises RecordFileError when the file no longer holds that."""
+        beginning = self._as_checked()
+        for numbers, records in self.file.between(self.last, beginning.lines):
+            yield from self._identified(numbers, records)
+        if self._as_checked() != beginning:
+            raise RecordFileError(f"{self.file.path} was changed while what is left of it was being kept")
+
+    def _as_checked(self) -> Beginning:
+        """Return what was checked as it is in the file now; raises RecordFileError when it is something else."""
+        note = self.sending.note
+        found = self.file.beginnings([note.size]).get(note.size)
+        if found is None or found.digest != note.sha256:
+            raise RecordFileError(f"{self.file.path} no longer holds what was checked")
+        return found

@@ -106,7 +106,8 @@ class RecordProducer(Generic[R]):
 
         `on_failure` gets every other one with the reason: after the first failure, or when `stop` is set, nothing more
         is sent. `on_delivery` gets the place of each, unless this producer is for bulk. A full queue holds this call
-        up, so memory stays bounded. Raises Refused for a record that breaks the contract.
+        up, so memory stays bounded. Raises Refused for a record that breaks the contract, and whatever `chunks` raises,
+        when all that was sent by then is acknowledged or given to `on_failure`.
         """
         if self._bulk and on_delivery:
             raise ValueError(_NO_PLACES)
@@ -139,7 +140,7 @@ class RecordProducer(Generic[R]):
                 tell(published, published - failed - len(self._producer), failed)
         finally:
             self._flush(stop)
-        tell(published, published - failed, failed)
+            tell(published, published - failed, failed)
         # librdkafka has reported on every record, or _flush has raised: what has not failed is acknowledged.
         return published - failed
 

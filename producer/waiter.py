@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -9,13 +10,18 @@ from contextlib import closing
 from pathlib import Path
 from threading import Event
 
+import msgspec
+from confluent_kafka import KafkaException
+
 from contract.codec import encode
+from contract.errors import NotDelivered, StorageUnavailable
 from contract.order import Order, OrderV1
 from contract.records import build
 from contract.subjects import load_contract
 from producer.bulk import add_file_arguments, publish_file
 from producer.publishing import Delivery, RecordProducer, new_identity, print_delivery
 from producer.record_files import RecordFile
+from producer.undelivered import Undelivered
 from runtime.command import OK, create_parser, run_command, stop_on_signals
 from runtime.settings import Settings
 from runtime.topics import Servers, connect
@@ -75,8 +81,38 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
         values["order_id"] = new_identity()
     order = build(version, values, from_text=True)
     encode(order)  # refuses what build cannot see, such as half a surrogate pair, before anybody is asked
-    print_delivery(publish_order(create_producer(connect(), flags.schema_version), order))
+    producer = create_producer(connect(), flags.schema_version)
+    try:
+        print_delivery(publish_order(producer, order))
+    except (NotDelivered, KafkaException, SystemError, KeyboardInterrupt) as error:
+        reason = "interrupted before the acknowledgement" if isinstance(error, KeyboardInterrupt) else str(error)
+        raise _kept(order, settings.data_dir, reason) from None
     return OK
+
+
+def _kept(order: AnyOrder, data_dir: Path, reason: str) -> NotDelivered:
+    """Keep an order that may have arrived all the same; returns the error that says how to send that very one again."""
+    older = "" if isinstance(order, Order) else f" --schema-version {order.VERSION}"
+    same = (
+        "; ordering it anew would be another order"
+        if isinstance(order, Order)
+        else "; it has no identity, so it may be recorded twice if it has arrived"
+    )
+    undelivered = Undelivered[AnyOrder](data_dir)
+    try:
+        with undelivered:
+            undelivered.add(order, reason)
+    except StorageUnavailable as error:
+        line = msgspec.json.encode(order).decode()
+        kept = f"cannot be kept, as {error}: save the line {line} as a file that ends in .jsonl"
+        path = "FILE"
+    else:
+        path = shlex.quote(str(undelivered.path))
+        kept = f"is kept in {undelivered.path}"
+    return NotDelivered(
+        f"{reason}; the order {kept}, and may have arrived all the same: to send that very order again, run: "
+        f"waiter --orders {path}{older}{same}"
+    )
 
 
 if __name__ == "__main__":

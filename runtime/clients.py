@@ -6,21 +6,24 @@ No call here waits for ever: `settings.request_timeout` bounds one, `settings.st
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
+import httpx2
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from contract.errors import ClientFailed, Forbidden, SettingError, Unavailable, UserError
+from runtime.aside import Aside
+from runtime.bounded import BoundedRegistryClient
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_PORTS = range(2**16)
 _TELL_AT_TRY = 2
 _FIRST_TRY_SECONDS = 1.0
 FETCH_BYTES = 64 * 1024
@@ -136,21 +139,27 @@ def admin_client(settings: Settings) -> AdminClient:
 
 
 def registry_client(settings: Settings) -> SchemaRegistryClient:
-    """Make a registry client whose every request has a timeout; contacts nobody yet."""
+    """Make a registry client whose every question is bounded by REQUEST_TIMEOUT; contacts nobody yet."""
     properties: dict[str, Any] = {
         "url": settings.schema_registry_url,
-        "timeout": settings.request_timeout,
-        "max.retries": 1,
         "retries.wait.ms": 100,
         "retries.max.wait.ms": 500,
         **settings.registry,
     }
-    if not settings.registry and all(url.startswith("http://") for url in settings.schema_registry_url.split(",")):
+    urls = settings.schema_registry_url.split(",")
+    if not settings.registry and all(url.startswith("http://") for url in urls):
         # Nothing here speaks TLS: reading all certification authorities would take a tenth of a lone record's time.
         properties["ssl.ca.location"] = False
     try:
-        return SchemaRegistryClient.new_client(properties)
-    except (ValueError, TypeError, OSError) as error:
+        if settings.schema_registry_url.startswith("mock://"):
+            return SchemaRegistryClient.new_client(properties)
+        for url in urls:
+            parsed = httpx2.URL(url.strip())
+            if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) not in _PORTS:
+                raise ValueError(f"{url} is no URL of a server, http://… or https://…")  # noqa: TRY301 - as every other one
+        return BoundedRegistryClient(properties, settings.request_timeout)
+    # ImportError: a SOCKS proxy, which the environment may name too, needs a package of its own.
+    except (ValueError, TypeError, OSError, ImportError, httpx2.InvalidURL) as error:
         raise SettingError(f"SCHEMA_REGISTRY_URL or another SCHEMA_REGISTRY_… is not usable: {error}") from None
 
 
@@ -179,31 +188,6 @@ def wait_until_available(call: Callable[[], T], settings: Settings) -> T:
         reraise=True,
     )
     return retrying(call)
-
-
-class Aside(threading.Thread, Generic[T]):
-    """A call of librdkafka's that may take long, or for ever, on a thread that keeps no process alive."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
-        self._call = call
-        self.error: BaseException | None = None
-        """What it has raised."""
-        self.start()
-
-    def run(self) -> None:
-        """Call it; `is_alive` is False afterwards."""
-        try:
-            self._result = self._call()
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is asked for
-            self.error = error
-
-    def result(self) -> T:
-        """Wait for its end and return what it has returned, or raise what it has raised."""
-        self.join()
-        if self.error is not None:
-            raise self.error
-        return self._result
 
 
 def leave(step: Callable[[], object], name: str) -> None:

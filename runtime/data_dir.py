@@ -19,7 +19,13 @@ def open_data_dir(directory: Path) -> None:
 
     Raises SettingError as `check_data_dir` does, and OSError when it cannot be made.
     """
-    _make(directory)
+    for one in reversed([directory, *directory.parents]):  # Path.mkdir gives its mode to the last one only
+        try:
+            if not one.is_dir():
+                one.mkdir(0o700)
+        except FileExistsError:
+            if not one.is_dir():  # else another process has made it
+                raise
     check_data_dir(directory)
 
 
@@ -76,19 +82,6 @@ def open_file(path: Path, flags: int) -> int:
     """
     check_file(path)
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(0o700)
-    except FileNotFoundError:  # nor is its parent there
-        if directory.parent == directory:
-            raise
-        _make(directory.parent)
-        _make(directory)
-    except FileExistsError:
-        if not directory.is_dir():
-            raise
 
 
 def _ours() -> set[int]:

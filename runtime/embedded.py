@@ -19,7 +19,7 @@ from confluent_kafka.schema_registry.common.schema_registry_client import Schema
 
 from runtime.clients import cluster_metadata
 from runtime.settings import Settings
-from runtime.topics import Servers, Topic
+from runtime.topics import Answer, Servers, Topic
 
 
 class EmbeddedRegistry(MockSchemaRegistryClient):
@@ -53,13 +53,20 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
     metadata = cluster_metadata(cluster, settings)
     brokers = ",".join(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
+    def find(settings: Settings, name: str) -> Topic:
+        one = cluster.list_topics(name, settings.request_timeout).topics[name]
+        return Topic(name, "", metadata.cluster_id, len(one.partitions))
+
     def find_or_make(settings: Settings, topics: Sequence[NewTopic], _needs: object) -> list[Topic]:
-        made = [cluster.list_topics(new.topic, settings.request_timeout).topics[new.topic] for new in topics]
-        return [Topic(one.topic, "", metadata.cluster_id, len(one.partitions)) for one in made]
+        return [find(settings, new.topic) for new in topics]
+
+    def ask_topics(settings: Settings, names: Sequence[str]) -> Answer:
+        return lambda _: {name: find(settings, name) for name in names}
 
     yield Servers(
         msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),
         EmbeddedRegistry({"url": "mock://demo"}),
         find_or_make,
+        ask_topics,
     )
     cluster.flush(0)

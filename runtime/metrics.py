@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
@@ -40,7 +40,9 @@ LATENCY = Histogram(
     _READER,
     buckets=_SECONDS,
 )
-LAG = Gauge("consumer_lag_records", "Messages behind the committed offset.", [*_READER, "partition"])
+LAG = Gauge(
+    "consumer_lag_records", "Offsets between what is committed and the last stable offset.", [*_READER, "partition"]
+)
 READY = Gauge("consumer_ready", "1 while the group is joined and the registry was seen.", _READER)
 ROWS = Gauge("ledger_rows", "Rows of the ledger.", ["table"])
 DUPLICATES = Counter("ledger_duplicates", "Records that were recorded already, under the same identity.", ["table"])
@@ -116,8 +118,12 @@ class ConsumerMetrics:
             self.letters += 1
             self._reasons[reason].inc()
 
-    def take_statistics(self, text: str) -> None:
-        """Take librdkafka's statistics: whether the group is joined, and the lag of each partition that we have."""
+    def take_statistics(self, text: str, committed: Mapping[int, int]) -> None:
+        """Take librdkafka's statistics: whether the group is joined, and how far each partition of ours reaches.
+
+        The lag is what a reader of committed transactions could have behind the committed offsets; librdkafka knows
+        none before a client has committed something itself.
+        """
         told = json.loads(text)
         self._joined = told.get("cgrp", {}).get("join_state") == "steady"
         self._ready.set(self._joined)
@@ -125,7 +131,11 @@ class ConsumerMetrics:
         mine = {int(number): one for number, one in partitions if one["fetch_state"] == "active"}
         for number in self.lags.keys() - mine.keys():
             LAG.remove(self.group, self.topic, str(number))
-        self.lags = {number: one["consumer_lag"] for number, one in mine.items() if one["consumer_lag"] >= 0}
+        self.lags = {
+            number: max(0, one["ls_offset"] - max(committed[number], one["lo_offset"]))
+            for number, one in mine.items()
+            if one["ls_offset"] >= 0 and number in committed
+        }
         for number, lag in self.lags.items():
             LAG.labels(self.group, self.topic, str(number)).set(lag)
 

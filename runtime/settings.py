@@ -1,7 +1,8 @@
 """The one place that reads the environment; a frozen value goes to everything else.
 
 `KAFKA_…` names a librdkafka property (`KAFKA_SASL_PASSWORD` is `sasl.password`), `SCHEMA_REGISTRY_…` one of the
-registry client's. Both also take a file's content as `…_FILE`, as secrets are mounted. Flags win over the environment.
+registry client's. Both also take a file's content as `…_FILE`, as secrets are mounted. Flags win over the environment,
+but hold no secret: every user of the machine sees them in the list of processes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Meta
 
 from contract.errors import SettingError
-from contract.subjects import SCHEMAS
+from contract.subjects import MOST, SCHEMAS
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, Meta(description="where ledger.db and log.txt are kept")] = Path("data")
     schemas_dir: Annotated[Path, Meta(description="the contract: subjects.yaml and the schemas")] = SCHEMAS
     topic_partitions: (
-        Annotated[int, Meta(ge=1, description="partitions of a topic that is made; else subjects.yaml's")] | None
+        Annotated[int, Meta(ge=1, le=MOST, description="partitions of a topic that is made; else subjects.yaml's")]
+        | None
     ) = None
     topic_replication: (
-        Annotated[int, Meta(ge=1, description="replicas of a topic that is made; else subjects.yaml's")] | None
+        Annotated[int, Meta(ge=1, le=MOST, description="replicas of a topic that is made; else subjects.yaml's")] | None
     ) = None
     startup_timeout: Annotated[
         float, Meta(gt=0, le=86_400, description="seconds to wait for broker and registry at start")
@@ -160,7 +162,13 @@ def load_settings(environ: Mapping[str, str], flags: Namespace | None = None) ->
     given: dict[str, Any] = {name: environ[name.upper()] for name in _OWN if environ.get(name.upper())}
     if "board_token" not in given and (path := environ.get("BOARD_TOKEN_FILE")):
         given["board_token"] = _read_secret("BOARD_TOKEN_FILE", path)
-    given |= {name: value for name, value in vars(flags or Namespace()).items() if name in _OWN and value is not None}
+    flagged = {name: value for name, value in vars(flags or Namespace()).items() if name in _OWN and value is not None}
+    if "@" in flagged.get("schema_registry_url", ""):
+        raise SettingError(
+            "--schema-registry-url holds credentials, which every user of this machine sees in the list of processes: "
+            "leave them out, and set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or SCHEMA_REGISTRY_URL instead of the flag"
+        )
+    given |= flagged
     given["kafka"] = _properties(environ, "KAFKA_", _is_known, COMMON)
     given["registry"] = _properties(environ, "SCHEMA_REGISTRY_", REGISTRY.__contains__, REGISTRY)
     for name in sorted(PROTECTED.keys() & given["kafka"].keys()):
@@ -173,14 +181,14 @@ def load_settings(environ: Mapping[str, str], flags: Namespace | None = None) ->
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """Give a parser one flag for each setting, named after its environment variable."""
+    """Give a parser one flag for each setting that is no secret, named after its environment variable."""
     group = parser.add_argument_group(
         "settings", "from flags or the environment; KAFKA_… and SCHEMA_REGISTRY_… also pass client properties on"
     )
     for name, hint, default in settings_table():
-        group.add_argument(
-            f"--{name.replace('_', '-')}", metavar="…", help=f"{hint} ({name.upper()}, default {default})"
-        )
+        if not is_secret(name):
+            flag = f"--{name.replace('_', '-')}"
+            group.add_argument(flag, metavar="…", help=f"{hint} ({name.upper()}, default {default})")
 
 
 def settings_table() -> list[tuple[str, str, str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ of none of its stubs
@@ -44,6 +46,20 @@ class Topic:
     cluster_id: str
     partitions: int
 
+    def is_same(self, other: Topic) -> bool:
+        """Return whether offsets of this topic mean the same in another."""
+        return (self.name, self.id, self.cluster_id) == (other.name, other.id, other.cluster_id)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id}) of cluster {self.cluster_id}"
+
+
+Answer: TypeAlias = Callable[[float], Mapping[str, Topic] | None]
+"""Waits so many seconds for what the brokers answer: the topics that exist, by name, or None while they have not.
+
+Raises Unavailable or Forbidden when they do not answer or refuse to.
+"""
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -52,25 +68,87 @@ class Servers:
     settings: Settings
     registry: SchemaRegistryClient
     find_or_make: Callable[[Settings, Sequence[NewTopic], Collection[Permission]], list[Topic]]
+    ask_topics: Callable[[Settings, Sequence[str]], Answer]
 
-    def ensure_topics(self, subject: Subject, *others: str, needs: Collection[Permission] = ()) -> Topic:
+    def find_topics(self, *names: str) -> Mapping[str, Topic]:
+        """Return those of the topics that exist; raises Unavailable or Forbidden."""
+        return find_topics(self.settings, self.ask_topics(self.settings, names), names)
+
+    def ensure_topics(self, subject: Subject, *others: str, needs: Collection[Permission] = ()) -> list[Topic]:
         """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
 
-        What is absent is made with the partitions and replicas that settings and contract say. Raises Forbidden with
-        the command that makes a topic, where we may not, or that grants what we lack of `needs`, TopicError with the
-        command that mends a topic which would lose what it is given, and Unavailable when no broker answers in time.
+        Returns all of them, the subject's first. What is absent is made with the partitions and replicas that settings
+        and contract say. Raises Forbidden with the command that makes a topic, where we may not, or that grants what we
+        lack of `needs`, TopicError with the command that mends a topic which would lose what it is given, and
+        Unavailable when no broker answers in time.
         """
         settings = self.settings
         replication = settings.topic_replication or subject.replication
         config = RECORDS | {SIZE: str(subject.max_message_bytes)}
         topics = [NewTopic(subject.topic, settings.topic_partitions or subject.partitions, replication, config=config)]
         topics += [NewTopic(name, 1, replication, config=KEPT) for name in others]
-        return wait_until_available(lambda: self.find_or_make(settings, topics, needs), settings)[0]
+        return wait_until_available(lambda: self.find_or_make(settings, topics, needs), settings)
 
 
 def connect(settings: Settings) -> Servers:
     """Give the servers that the settings name; contacts none of them yet."""
-    return Servers(settings, registry_client(settings), find_or_make)
+    return Servers(settings, registry_client(settings), find_or_make, ask_topics)
+
+
+class TopicWatch:
+    """Whether topics are still those that a consumer began to read; the brokers are asked only where that is in doubt.
+
+    In a topic that was deleted and made again the same offsets are other messages, and librdkafka reports no error: it
+    reads on in the middle of the new topic.
+    """
+
+    def __init__(self, servers: Servers, topics: Sequence[Topic]) -> None:
+        self._servers = servers
+        self._topics = topics
+        self._others: set[str] = set()
+        self._answer: Answer | None = None
+        self.is_certain = False
+        """False from a doubt until the brokers have answered what was asked after it."""
+
+    def doubt(self) -> None:
+        """Note that the topics may be others now."""
+        self.is_certain, self._answer = False, None
+
+    def hear(self, line: str) -> None:
+        """Read a line of librdkafka's log for another id of a topic, which its metadata have brought.
+
+        A client logs it before it fetches by that id (KIP-516), and gives it before the messages of the new topic.
+        """
+        for topic in self._topics if " changed id from " in line else ():
+            if not topic.id or f"Topic {topic.name} changed id" not in line:
+                continue
+            if line.endswith(f" to {topic.id}"):
+                self._others.discard(topic.name)
+            else:
+                self._others.add(topic.name)
+                self.doubt()
+
+    def ask(self, seconds: float, advice: Callable[[Topic], str]) -> None:
+        """Ask what the topics are unless that is certain, and wait so many seconds for the answer.
+
+        Raises TopicError with `advice` on one that is another now, Forbidden, and Unavailable while there is no answer.
+        """
+        if self.is_certain:
+            return
+        names = [topic.name for topic in self._topics]
+        answer, self._answer = self._answer or self._servers.ask_topics(self._servers.settings, names), None
+        found = answer(seconds)
+        if found is None:
+            self._answer = answer
+            raise Unavailable(f"the broker has not answered yet, asking for the topics {', '.join(names)}")
+        for topic in self._topics:
+            now = found.get(topic.name)
+            if now is None or (topic.is_same(now) and topic.name in self._others):
+                raise Unavailable(f"not every broker knows the topic {topic.name}, or which one it is")
+            if not topic.is_same(now):
+                sentence = f"{topic} is another topic now, {now}, and offsets of the one mean nothing in the other"
+                raise TopicError(f"{sentence}; {advice(topic)}")
+        self.is_certain = True
 
 
 def find_or_make(
@@ -85,14 +163,45 @@ def find_or_make(
     require(needs, admin, settings)
     _check_properties(admin, settings, [new for new in topics if new not in absent])
     names = [new.topic for new in topics]
-    try:
-        found = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_timeout)
-        known = [found[name].result() for name in names]
-        return [Topic(one.name, str(one.topic_id), str(metadata.cluster_id), len(one.partitions)) for one in known]
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet") from None
-        raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+    known = find_topics(settings, ask_topics(settings, names), names)
+    if len(known) < len(names):
+        raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet")
+    return [known[name] for name in names]
+
+
+def ask_topics(settings: Settings, names: Sequence[str]) -> Answer:
+    """Ask the brokers what some topics are, without waiting for the answer."""
+    admin = admin_client(settings)  # of its own: one that has lost its broker may not find it again
+    described = admin.describe_topics(TopicCollection([*names]), request_timeout=settings.request_timeout)
+    cluster = admin.describe_cluster(request_timeout=settings.request_timeout)
+
+    def answer(seconds: float, _asking: AdminClient = admin) -> Mapping[str, Topic] | None:  # which ends its requests
+        if wait([cluster, *described.values()], seconds).not_done:
+            return None
+        found: dict[str, Topic] = {}
+        try:
+            cluster_id = str(cluster.result().cluster_id)
+            for name, future in described.items():
+                if not _is_unknown(future.exception()):
+                    one = future.result()
+                    found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
+        except KafkaException as error:
+            raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+        return found
+
+    return answer
+
+
+def find_topics(settings: Settings, answer: Answer, names: Sequence[str]) -> Mapping[str, Topic]:
+    """Wait for what the brokers answer; raises Unavailable or Forbidden."""
+    found = answer(settings.request_timeout + 1)  # the request itself ends before
+    if found is None:
+        raise Unavailable(f"the broker does not answer, asking for the topics {', '.join(names)}")
+    return found
+
+
+def _is_unknown(error: BaseException | None) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def is_gone(client: AdminClient | Consumer, settings: Settings, topic: str) -> bool:

@@ -1,7 +1,7 @@
 """Batches as a poll gives them, of records whose places are chosen."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka import Message
 
@@ -15,6 +15,7 @@ class Topic:
 
     is_replays: bool = False
     ever_owned: Collection[int] = (0, 1)
+    lost: list[Message] = field(default_factory=list)
 
     def is_message(self, message: Message) -> bool:
         """Tell it from an error."""

@@ -8,6 +8,7 @@ What breaks it is printed in hexadecimal, to be kept as a test.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import resource
 import sys
@@ -23,11 +24,27 @@ from contract.errors import Unreadable
 from contract.order import OrderV1, OrderV2
 from contract.records import Record
 from contract.subjects import load_contract
+from contract.varint import varint
 from runtime.embedded import EmbeddedRegistry
 
 BATCH = 500
 TEXT = "napoli größe 🍕\0\n\u202e"
 GROWTH_MIB = 8.0
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+DROPPED = [
+    {"type": "array", "items": "null"},
+    {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+    ["string", "null", "boolean"],
+    {"type": "enum", "name": "Size", "symbols": ["SMALL", "LARGE"]},
+    {"type": "map", "values": {"type": "array", "items": "int"}},
+    {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 5},
+    {"type": "fixed", "name": "Digest", "size": 4},
+    "boolean",
+    "float",
+    NODE,
+]
+"""What a version of somebody else's writes behind the fields that we read, one of each."""
+NEWEST = 4  # its id
 
 
 def main() -> int:
@@ -56,6 +73,9 @@ def fuzz(count: int, seed: int) -> tuple[Counter[str], float]:
     for version in subject.released:
         registry.register_schema(subject.name, Schema(version.text, "AVRO"))
     registry.register_schema("other-value", Schema('"string"', "AVRO"))
+    newest = json.loads(subject.newest.text)
+    newest["fields"] += [{"name": f"dropped_{number}", "type": type_} for number, type_ in enumerate(DROPPED)]
+    assert registry.register_schema(subject.name, Schema(json.dumps(newest), "AVRO")) == NEWEST
     context = SerializationContext(subject.topic, MessageField.VALUE)
     records: tuple[type[Record], ...] = (OrderV1, OrderV2)
     readers = [RecordDeserializer(record, registry) for record in records]
@@ -110,9 +130,25 @@ def _message(
     pizza, table = _text(chance, 1), chance.randint(1, 2 ** chance.randint(1, 31) - 1)
     record = OrderV1(pizza, table) if chance.random() < 0.5 else OrderV2(pizza, table, _text(chance, 0))
     message = bytearray(writers[type(record)](record, context) or b"")
+    if isinstance(record, OrderV2) and chance.random() < 0.5:
+        message[1:5] = NEWEST.to_bytes(4, "big")
+        message += _dropped(chance)
     for mutate in chance.choices(_MUTATIONS, k=chance.randint(0, 3)):
         mutate(chance, message)
     return bytes(message)
+
+
+def _dropped(chance: random.Random) -> bytes:
+    """Give the bytes of the fields that no reader wants, now and then with a claim that nobody could hold."""
+    many = chance.choice([1, 2, 3, 5, 8, 13, 21, 34, 2**30, -(2**62)])
+    nulls = varint(many) + (b"\0" if many < 0 else b"") + b"\0" if chance.random() < 0.5 else b"\0"
+    empty = varint(chance.randint(1, 9)) + b"\0"
+    branch = chance.choice([b"\0\2a", b"\2", b"\4\1"] * 5 + [b"\1", b"\6"])
+    symbol = varint(chance.choice([0, 1] * 8 + [2, -1]))
+    table = b"\2\2k" + b"\3\4\2\4\0" + b"\0"
+    digits = varint(2) + chance.randbytes(2) + chance.randbytes(4) + bytes([chance.choice([0, 1] * 9 + [2])])
+    nodes = b"\2" * chance.choice([0, 1, 5, 20, 100_000 if chance.random() < 0.01 else 3]) + b"\0"
+    return nulls + empty + branch + symbol + table + digits + chance.randbytes(4) + nodes
 
 
 def _text(chance: random.Random, shortest: int) -> str:
@@ -145,7 +181,7 @@ def _lengthen(chance: random.Random, message: bytearray) -> None:
 
 
 def _other_id(chance: random.Random, message: bytearray) -> None:
-    message[1:5] = chance.choice([0, 1, 2, 3, 4, 2**31, 2**32 - 1]).to_bytes(4, "big")
+    message[1:5] = chance.choice([0, 1, 2, 3, 4, 5, 2**31, 2**32 - 1]).to_bytes(4, "big")
 
 
 _MUTATIONS = (_flip, _flip, _cut, _insert, _remove, _lengthen, _other_id)

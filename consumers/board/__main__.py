@@ -10,11 +10,9 @@ from functools import partial
 from ipaddress import ip_address
 from threading import Event
 
-import uvicorn
-
 from consumers.board.state import Board
 from consumers.board.watch import Watch
-from consumers.board.web import create_app
+from consumers.board.web import create_server
 from contract.errors import SettingError
 from runtime.command import OK, create_parser, run_command, stop_on_signals
 from runtime.settings import Settings
@@ -32,17 +30,7 @@ def run(servers: Servers, stop: Event, ready: Callable[[str], object] | None = N
     board = Board()
     watch = Watch(servers, board, stop)
     with _listen(servers.settings) as listener, ThreadPoolExecutor(8, "board") as pool:
-        app = create_app(board, servers.settings.board_token, stop)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,  # its lines would hold the token
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        server = uvicorn.Server(config)
+        server = create_server(board, servers.settings.board_token, stop)
         workers = [pool.submit(job) for job in [*watch.jobs, partial(server.run, [listener])]]
         for worker in workers:
             worker.add_done_callback(lambda _: stop.set())  # a board that stands still must not look alive

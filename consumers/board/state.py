@@ -76,6 +76,11 @@ class Board:
                 self.next_offsets[one.partition] = one.offset + 1
                 self.window.take(one, now)
 
+    def begin_anew(self) -> None:
+        """Forget what came from the topic: it was deleted and made again, and its offsets are other orders now."""
+        with self._lock:
+            self.window, self.next_offsets = Window(), {}
+
     def take_groups(self, ends: Mapping[int, tuple[int, int]], groups: Iterable[Group]) -> None:
         """Take where the topic ends, and where each group is."""
         with self._lock:
@@ -106,6 +111,7 @@ class Board:
     def _kitchen(self) -> dict[str, Any]:
         now, orders = self._clock(), self.window.orders
         schema_ids = Counter(one.schema_id for _, one, _ in orders)
+        identities = [order.order_id for order, _, _ in orders if order.order_id]
         return {
             "now": int(now),
             "problems": self._problems,
@@ -115,6 +121,7 @@ class Board:
             "pizzas": Counter(order.pizza for order, _, _ in orders).most_common(TOP),
             "tables": Counter(order.table for order, _, _ in orders).most_common(TOP),
             "versions": [(self._version(id_), count) for id_, count in schema_ids.most_common(TOP)],
+            "repeated": len(identities) - len(set(identities)),
             "rates": self.window.rates(now),
             "unreadable": self.window.unreadable,
         }

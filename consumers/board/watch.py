@@ -16,14 +16,15 @@ from consumers.letters import Letter, hexdump, read_letters
 from consumers.observe import Observed, observe_messages
 from contract.changes import describe_changes
 from contract.compatibility import Level
-from contract.errors import ClientFailed, PipelineError, TopicError, Unavailable
+from contract.errors import ClientFailed, PipelineError, Unavailable
 from contract.gate import check_schemas, is_compatible
 from contract.order import OrderV2
 from contract.registry import Plan, plan
 from contract.subjects import SchemaFile, Subject, load_contract
+from runtime.bounded import waiting_until
 from runtime.groups import Groups, asking_client, topic_ends
 from runtime.metrics import ConsumerMetrics
-from runtime.topics import Servers
+from runtime.topics import Servers, Topic
 
 GROUP = "board"
 ANSWER_SECONDS = 3.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
@@ -46,6 +47,7 @@ class Watch:
         self._others = Groups(self._settings, self._subject.topic, other_groups)
         self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic, joins=False)
         self._partitions = 0
+        self._topic: Topic | None = None
         self._letters = {group: _Letters() for group in other_groups}  # the board writes none
         looks = {"orders": (self._observe, 1.0), "groups": (self._ask_groups, 1.0), "registry": (self._compare, 3.0)}
         looks |= {"dead letters": (self._read_letters, 1.0)}
@@ -55,7 +57,8 @@ class Watch:
     def _keep(self, what: str, look: Callable[[], None], seconds: float) -> None:
         while not self._stop.is_set():
             try:
-                look()
+                with waiting_until(self._stop):
+                    look()
                 self._board.tell(what, None)
             except ClientFailed as error:
                 self._metrics.has_failed_for_good(str(error))
@@ -76,10 +79,15 @@ class Watch:
                 raise Unavailable("the topic has other partitions now, reading begins again")
 
         self._metrics.has_turned()
-        resume = self._board.next_offsets.copy
         observe_messages(
-            self._servers, self._subject, OrderV2, GROUP, observe=observe, resume=lambda _: resume(), stop=self._stop
+            self._servers, self._subject, OrderV2, GROUP, observe=observe, resume=self._resume, stop=self._stop
         )
+
+    def _resume(self, topic: Topic) -> Mapping[int, int]:
+        if self._topic is not None and not self._topic.is_same(topic):
+            self._board.begin_anew()
+        self._topic = topic
+        return self._board.next_offsets.copy()
 
     def _ask_groups(self) -> None:
         ends = topic_ends(self._client, self._settings, self._subject.topic)
@@ -98,14 +106,14 @@ class Watch:
         self._board.take_part("contract", describe_contract(subject, planned), planned.ids)
 
     def _read_letters(self) -> None:
-        for group, kept in self._letters.items():
-            topic = self._subject.dead_letters(group)
-            try:
-                _, end = topic_ends(self._client, self._settings, topic)[0]  # the only one
-            except TopicError:
+        names = {group: self._subject.dead_letters(group) for group in self._letters}
+        found = self._servers.find_topics(*names.values())
+        for group, topic in names.items():
+            if topic not in found:
                 continue  # its consumer makes the topic when it starts for the first time
-            if end < kept.next_offset:
-                kept = self._letters[group] = _Letters()  # noqa: PLW2901 - the topic was made anew
+            if (kept := self._letters[group]).topic != found[topic]:
+                kept = self._letters[group] = _Letters(found[topic])  # the first look, or the topic was made anew
+            _, end = topic_ends(self._client, self._settings, topic)[0]  # the only one
             if end > kept.next_offset:
                 for letter in read_letters(self._settings, topic, kept.next_offset):
                     kept.take(letter)
@@ -118,7 +126,8 @@ class Watch:
 class _Letters:
     """One consumer's letters as far as they were read: counted, and the newest of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: Topic | None = None) -> None:
+        self.topic = topic
         self.next_offset = 0
         self.reasons = Counter[str]()
         self.newest: deque[Letter] = deque(maxlen=LETTERS)

@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from threading import Event
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -17,13 +17,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from consumers.board import connections
 from consumers.board.state import Board
 
 PARTS = ("kitchen", "contract", "letters")
 LOOK_SECONDS = 0.25
-SLOW_SECONDS = 15.0
 MOST_READERS = 32
 COOKIE = "board"
+STREAM = "text/event-stream"
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,9 +40,27 @@ HEADERS = {
 
 def create_app(board: Board, token: str | None, stop: Event) -> Starlette:
     """Make the application; with a token only who has shown it sees anything, without one only this machine's names."""
-    events = Route("/events", _Events(board, stop).respond)
+    events = Route("/events", _Events(board, stop))
     page = Mount("/", StaticFiles(packages=[("consumers.board", "page")], html=True))
     return Starlette(routes=[events, page], middleware=[Middleware(_Guard, token=token)])
+
+
+def create_server(board: Board, token: str | None, stop: Event) -> uvicorn.Server:
+    """Make the server of that application; it holds no more connections than it can serve."""
+    config = uvicorn.Config(
+        create_app(board, token, stop),
+        http=connections.Connection,
+        ws="none",
+        log_config=None,
+        log_level="error",  # it would warn of each request that makes no sense, which anybody can send
+        access_log=False,  # its lines would hold the token
+        lifespan="off",
+        server_header=False,
+        headers=[("connection", "close")],  # nothing idle, and no pipeline, for which uvicorn sets no bound
+        backlog=connections.ACCEPTED_AT_ONCE,
+        timeout_graceful_shutdown=2,
+    )
+    return connections.Server(config)
 
 
 class _Events:
@@ -55,37 +74,31 @@ class _Events:
         self._stop = stop
         self._readers = 0
 
-    async def respond(self, _request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the stream, or with 503 while MOST_READERS have one."""
         if self._readers >= MOST_READERS:
-            return PlainTextResponse(f"{MOST_READERS} pages are open already; close one", 503, {"retry-after": "5"})
-        return _Stream(self._events(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
-
-    async def _events(self) -> AsyncIterator[bytes]:
-        self._readers += 1
-        sent: dict[str, bytes] = {}
+            text = f"{MOST_READERS} pages are open already; close one"
+            return await PlainTextResponse(text, 503, {"retry-after": "5"})(scope, receive, send)
+        if scope["method"] == "HEAD":
+            return await Response(media_type=STREAM)(scope, receive, send)
+        self._readers += 1  # before anything is waited for, or a burst would pass the bound
         try:
-            yield b"retry: 1000\n\n"
-            while not self._stop.is_set():
-                for part in PARTS:
-                    data = self._board.encode(part)
-                    if data != sent.get(part):
-                        sent[part] = data
-                        yield b"event: %b\ndata: %b\n\n" % (part.encode(), data)
-                await asyncio.sleep(LOOK_SECONDS)
+            headers = {"x-accel-buffering": "no"}
+            await StreamingResponse(self._events(), media_type=STREAM, headers=headers)(scope, receive, send)
         finally:
             self._readers -= 1
+        return None
 
-
-class _Stream(StreamingResponse):
-    """A stream that ends when its reader takes nothing for a while."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(SLOW_SECONDS):
-                await send(message)
-
-        with suppress(TimeoutError):
-            await super().__call__(scope, receive, send_in_time)
+    async def _events(self) -> AsyncIterator[bytes]:
+        sent: dict[str, bytes] = {}
+        yield b"retry: 1000\n\n"
+        while not self._stop.is_set():
+            for part in PARTS:
+                data = self._board.encode(part)
+                if data != sent.get(part):
+                    sent[part] = data
+                    yield b"event: %b\ndata: %b\n\n" % (part.encode(), data)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Guard:
@@ -116,7 +129,7 @@ class _Guard:
             return PlainTextResponse("without BOARD_TOKEN the board answers only as localhost", 421)
         given = request.query_params.get("token")
         if given is not None and self._fits(_digest(given)):
-            answer = RedirectResponse(request.url.path, 303)
+            answer = RedirectResponse("/", 303)  # whatever the path was: a browser takes //name for another host
             # Who forges the header gets a stricter cookie.
             secure = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto")}
             answer.set_cookie(COOKIE, self._digest, httponly=True, samesite="strict", secure=secure)

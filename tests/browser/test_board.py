@@ -113,6 +113,18 @@ def test_a_message_that_cannot_be_read_is_shown_with_its_reason(page: Page, rest
     expect(page.locator("#reasons tbody tr", has_text="not-framed")).to_have_text(re.compile(r"cook\s*not-framed\s*1"))
 
 
+def test_an_identity_that_comes_again_is_shown(page: Page, restaurant: Restaurant) -> None:
+    """Somebody may have taken it; as long as there is none, nothing is said of it."""
+    taking, figure = waiter(restaurant), page.locator("#figures div", has_text="Order ids again")
+    one = order("napoli")
+    taking.publish(one)
+    expect(page.locator("#orders tbody tr")).to_have_count(1, timeout=LIMIT)
+    expect(page.locator("#orders")).to_contain_text("napoli", timeout=LIMIT)
+    expect(figure).to_have_count(0)
+    taking.publish(OrderV2("tonno", 9, one.order_id))
+    expect(figure).to_have_text(re.compile(r"Order ids again, last 2\s*1"), timeout=LIMIT)
+
+
 def test_a_new_version_is_in_the_matrix_once_it_is_released(page: Page, restaurant: Restaurant) -> None:
     """With its difference in words, whether the registry holds it, and who can read it."""
     released = restaurant.schemas / "released"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -117,6 +118,32 @@ def test_a_server_is_away_for_longer_than_a_session(
     scene.audit(waiter, lines=ORDERS).check_order_of_tables()
     wait_until(lambda: len(set(cook.lines())) == len(set(scene.log())), what="each order prepared")
     assert (cook.process.poll(), manager.process.poll()) == (None, None)
+
+
+@pytest.mark.parametrize("count", [100, 2_000], ids=["fewer", "more"])
+def test_a_broker_that_comes_back_without_its_data_is_another_cluster(
+    stack: LocalStack, scene: Scene, chance: random.Random, count: int
+) -> None:
+    """At the same address: nothing that it has is taken for what the first one had, whatever comes first."""
+    cook, manager = scene.start("cook"), scene.start("manager")
+    waiter = scene.start_waiter(scene.orders_file("orders.jsonl", *lines_of(1_000, chance)))
+    assert waiter.process.wait(60) == 0
+    scene.wait_for_end()
+    wait_until(lambda: len(cook.lines()) == 1_000, what="each order prepared")
+    stack.kafka.kill()
+    shutil.rmtree(stack.kafka.directory / "data" / "kafka")
+    stack.kafka.start()
+    scene.servers.ensure_topics(scene.subject, *scene.subject.topics_beside)
+    again = scene.start_waiter(scene.orders_file("again.jsonl", *lines_of(count, chance, first=1_000)))
+    assert again.process.wait(60) == 0
+    for consumer in (cook, manager):
+        assert consumer.process.wait(60) == 2
+        assert "is another topic now" in consumer.errors(), consumer.errors()
+    assert (len(scene.rows()), len(cook.lines())) == (1_000, 1_000)
+    refused = scene.run("-m", "consumers.manager")
+    assert (refused.returncode, "where its offsets mean nothing" in refused.stderr) == (2, True)
+    cook = scene.start("cook")
+    wait_until(lambda: len(set(cook.lines())) == count, what="each order of the new cluster prepared")
 
 
 def test_an_unknown_schema_waits_for_the_registry_and_known_ones_do_not(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -159,12 +160,45 @@ def test_what_is_not_acknowledged_is_kept_and_can_be_sent_again(restaurant: Rest
     assert lone.returncode == 1
     assert lone.stdout == ""
     assert "not delivered" in lone.stderr
+    (kept_alone,) = {*restaurant.data.glob("undelivered-*.jsonl")} - {kept}
+    assert f"the order is kept in {kept_alone}, and may have arrived all the same" in lone.stderr
+    assert f"run: waiter --orders {kept_alone}; ordering it anew would be another order" in lone.stderr
     _limit_message_size(restaurant, 1_000_000)
-    assert restaurant.waiter("--orders", str(kept)).returncode == 0
-    assert restaurant.waiter("--orders", str(path)).returncode == 0
+    for again in (kept, path, kept_alone, kept_alone):
+        assert restaurant.waiter("--orders", str(again)).returncode == 0
     restaurant.start("manager")
-    wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(10,)], what="all ten")
+    wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(12,)], what="all twelve")
+    orders.append(msgspec.json.decode(kept_alone.read_bytes(), type=Order))
     assert [row[8] for row in restaurant.rows()] == [order.order_id for order in orders]
+
+
+def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Restaurant) -> None:
+    """What is shown is a line that can be sent."""
+    _limit_message_size(restaurant, 10)
+    failed = restaurant.waiter("napoli", "3", env={"DATA_DIR": "/proc/nowhere"})
+    assert failed.returncode == 1
+    assert re.search(r"cannot be kept, as /proc/nowhere/undelivered-\S+ cannot be written: No such file", failed.stderr)
+    _limit_message_size(restaurant, 1_000_000)
+    (line,) = re.findall(r"save the line (\{.*\}) as a file that ends in .jsonl", failed.stderr)
+    file = restaurant.orders_file("saved.jsonl", line)
+    for _ in range(2):
+        assert restaurant.waiter("--orders", str(file)).returncode == 0
+    restaurant.start("manager")
+    wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(2,)], what="both")
+    assert [row[6] for row in restaurant.rows()] == ["napoli"]
+
+
+def test_a_file_is_not_begun_where_what_is_left_of_it_could_not_be_kept(restaurant: Restaurant) -> None:
+    """DATA_DIR is asked for first."""
+    path = restaurant.orders_file("orders.csv", "pizza,table", "napoli,3")
+    refused = restaurant.waiter("--orders", str(path), env={"DATA_DIR": "/proc/nowhere"})
+    assert refused.returncode == 2
+    assert re.search(
+        r"/proc/nowhere/sending-\w+\.json cannot be written: No such file or directory; nothing was sent: "
+        r"set DATA_DIR to a directory that can be",
+        refused.stderr,
+    )
+    assert restaurant.waiter().stdout.endswith("with offset 0\n")
 
 
 def _limit_message_size(restaurant: Restaurant, size: int) -> None:
@@ -292,9 +326,10 @@ def test_raw_bytes_from_anybody_do_not_end_a_consumer(restaurant: Restaurant) ->
 
 
 def test_when_everything_is_unreadable_the_consumer_stops_rather_than_empty_the_topic(restaurant: Restaurant) -> None:
-    """A hundred in a row look like wrong servers: exit 2, and nothing is committed."""
+    """A hundred in a row look like wrong servers: exit 2, nothing is committed, and the next start ends likewise."""
     _publish_noise(restaurant)
-    stopped = restaurant.run("-m", "consumers.cook")
-    assert stopped.returncode == 2
-    assert "100 messages in a row could not be read" in stopped.stderr
-    assert "DEAD_LETTER_LIMIT" in stopped.stderr
+    for _ in range(2):
+        stopped = restaurant.run("-m", "consumers.cook")
+        assert stopped.returncode == 2
+        assert "100 messages in a row could not be read" in stopped.stderr
+        assert "DEAD_LETTER_LIMIT" in stopped.stderr

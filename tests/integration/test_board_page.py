@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import struct
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Event, Thread
 from typing import Any
 
 import pytest
-import uvicorn
 
-from consumers.board import web
+from consumers.board import connections, web
 from consumers.board.__main__ import run
 from consumers.board.state import Board
 from consumers.observe import Observed
@@ -21,7 +25,7 @@ from contract.errors import SettingError
 from contract.order import OrderV2
 from runtime.settings import load_settings
 from runtime.topics import connect
-from tests.restaurant import wait_until
+from tests.restaurant import ROOT, wait_until
 
 TOKEN = "in vino veritas"  # noqa: S105 - an example
 
@@ -50,6 +54,12 @@ class Site:
         with closing(self.open(path, headers, method)) as answer:
             return answer.status
 
+    def connect(self, sent: str = "") -> socket.socket:
+        """Open a connection as a stranger does, and send what may be no whole request."""
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        connection.sendall(sent.encode())
+        return connection
+
 
 @pytest.fixture
 def board() -> Board:
@@ -63,7 +73,7 @@ def serve(board: Board) -> Iterator[Callable[..., Site]]:
 
     def serve_one(token: str | None = None) -> Site:
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(web.create_app(board, token, stop), log_config=None, lifespan="off"))
+        server = web.create_server(board, token, stop)
         thread = Thread(target=server.run, args=([listener],))
         thread.start()
         ends.append((server, thread, listener))
@@ -143,6 +153,51 @@ class TestEvents:
         wait_until(lambda: site.status("/events") == 200)
         second.close()
 
+    def test_a_burst_of_pages_opens_no_more(
+        self, serve: Callable[..., Site], board: Board, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page counts from its request on: ten that come while the server is busy find one place, not one each."""
+        monkeypatch.setattr(web, "MOST_READERS", 2)
+        free, encode = Event(), board.encode
+
+        def encode_later(part: str) -> bytes:
+            free.wait(10)
+            return encode(part)
+
+        monkeypatch.setattr(board, "encode", encode_later)
+        site = serve()
+        first = site.open("/events")
+        assert first.readline() == b"retry: 1000\n"
+        burst = [site.connect("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(10)]
+        free.set()
+        answers = Counter(connection.recv(12) for connection in burst)
+        first.close()
+        for connection in burst:
+            connection.close()
+        assert answers == {b"HTTP/1.1 200": 1, b"HTTP/1.1 503": 9}
+
+    def test_a_page_that_goes_before_its_stream_begins_leaves_its_place(
+        self, serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(web, "MOST_READERS", 2)
+        site = serve()
+        for _ in range(50):
+            connection = site.connect("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # gone at once
+            connection.close()
+        wait_until(lambda: site.status("/events") == 200)
+
+    def test_a_question_for_the_head_alone_is_answered_and_keeps_no_place(
+        self, serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(web, "MOST_READERS", 1)
+        site = serve()
+        answers = [site.open("/events", method="HEAD") for _ in range(3)]
+        assert [(answer.status, answer.read()) for answer in answers] == [(200, b"")] * 3
+        for answer in answers:
+            answer.close()
+        assert site.status("/events") == 200
+
     @staticmethod
     def next_event(answer: http.client.HTTPResponse) -> tuple[str, Any]:
         """Read up to the next event's end, and give its name and data."""
@@ -188,6 +243,136 @@ class TestWhoMayLook:
         assert {"httponly", "samesite=strict"} <= set(cookie.lower().split("; "))
         assert TOKEN not in cookie
         assert site.status("/", {"Cookie": cookie.partition(";")[0]}) == 200
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "//evil.example/",
+            "/\\evil.example/",
+            "/%2Fevil.example",
+            "///evil.example",
+            "/%0d%0aX:%20y",
+            "/\t/evil",
+            "/@evil",
+        ],
+    )
+    def test_the_token_leads_to_the_page_and_nowhere_else(self, serve: Callable[..., Site], path: str) -> None:
+        """Whatever the address was: a browser would take //evil.example/ for another host."""
+        target = f"{path}?token={TOKEN.replace(' ', '%20')}"
+        with serve(TOKEN).connect(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as connection:
+            head = connection.makefile(newline="").read().lower().split("\r\n")
+        assert [line for line in head if line.startswith(("location:", "x:"))] in ([], ["location: /"])
+
+
+def is_over(connection: socket.socket, seconds: float, sent: bytes = b"") -> bool:
+    """Whether the other end closes or resets a connection within these seconds, when it is sent this."""
+    connection.settimeout(seconds)
+    try:
+        connection.sendall(sent)
+        return connection.recv(65_536) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+class TestStrangers:
+    """Who holds a connection and asks nothing keeps nobody else out."""
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            "",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost:",
+            "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n",
+        ],
+        ids=["nothing", "half a head", "half a second head", "a slow body", "a slow refused body", "a slow chunk"],
+    )
+    def test_a_request_has_its_time(
+        self, serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, sent: str
+    ) -> None:
+        """However often a further byte of it comes."""
+        monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
+        with serve().connect(sent) as connection:
+            wait_until(lambda: is_over(connection, 0.05, b"x"), 10)
+
+    def test_a_connection_is_for_one_request(self, serve: Callable[..., Site]) -> None:
+        """A pipeline would be kept in memory for as long as its first request takes."""
+        with serve().connect("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100) as connection:
+            answers = b""
+            with suppress(ConnectionError):  # it is reset for what was not read
+                while received := connection.recv(65_536):
+                    answers += received
+        assert answers.count(b"HTTP/1.1 200") == 1
+
+    def test_a_page_that_takes_nothing_of_its_stream_leaves_its_place(
+        self, serve: Callable[..., Site], board: Board, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, "SLOW_SECONDS", 0.2)
+        monkeypatch.setattr(web, "MOST_READERS", 1)
+        monkeypatch.setattr(web, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(board, "encode", lambda _: os.urandom(100_000).hex().encode())
+        site = serve()
+        with site.connect("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            wait_until(lambda: site.status("/events") == 503)
+            wait_until(lambda: site.status("/events") == 200)
+
+    def test_when_there_are_too_many_the_one_that_has_waited_longest_goes(
+        self, serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And an open page stays, also one that has waited for long with nothing to be told."""
+        monkeypatch.setattr(connections, "MOST_CONNECTIONS", 4)
+        site = serve()
+        page = site.open("/events")
+        strangers = [site.connect("GET / HTTP/1.1\r\n") for _ in range(40)]
+        assert [is_over(stranger, 10) for stranger in strangers[:-4]] == [True] * 36
+        assert site.status("/") == 200
+        assert page.readline()
+        page.close()
+        for stranger in strangers:
+            stranger.close()
+
+    @pytest.mark.parametrize("said", ["GET / HTTP/1.1\r\nHost: x\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""])
+    def test_more_of_them_than_the_process_may_have_files_keep_nobody_out(
+        self, start_command: Callable[..., Site], said: str
+    ) -> None:
+        """The command itself, with a token that they do not have, and as few files as some systems let it have."""
+        site = start_command(files=256)
+        strangers = [site.connect(said) for _ in range(400)]
+        for _ in range(3):
+            assert site.status("/", {"Authorization": f"Bearer {TOKEN}"}) == 200
+        for stranger in strangers:
+            stranger.close()
+
+
+@pytest.fixture
+def start_command() -> Iterator[Callable[..., Site]]:
+    """Start the command `board` with a token, where no broker and no registry is; it says nothing but its address."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(files: int) -> Site:
+        nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "SCHEMA_REGISTRY_URL": "http://localhost:1"}
+        limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m", "consumers.board"]
+        process = subprocess.Popen(
+            limited,
+            cwd=ROOT,
+            env={**os.environ, **nowhere, "BOARD_PORT": "0", "BOARD_TOKEN": TOKEN, "KAFKA_LOG_LEVEL": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout
+        return Site(int(process.stdout.readline().rpartition(":")[2]))
+
+    yield start
+    for process in processes:
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+        assert (process.returncode, "Traceback" in said) == (0, False), said
 
 
 def test_a_port_that_is_taken_is_named() -> None:

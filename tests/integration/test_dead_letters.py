@@ -129,8 +129,11 @@ def test_a_letter_is_the_message_unchanged_and_tells_where_it_was_and_why(restau
     told = dict(pairs(message)[len(HEADERS) :])
     schema_id = str(int.from_bytes(b"not "))
     assert told.pop("dead-letter.sentence") == f"the registry knows no schema of id {schema_id}".encode()
+    topic = restaurant.servers.find_topics(restaurant.topic)[restaurant.topic]
     assert {name.removeprefix("dead-letter."): value.decode() for name, value in told.items()} == {
         "topic": restaurant.topic,
+        "topic-id": topic.id,
+        "cluster-id": topic.cluster_id,
         "partition": "0",
         "offset": "0",
         "timestamp": "1700000000123",

@@ -81,7 +81,8 @@ def test_export_gives_every_row_in_either_format(recorded: Restaurant) -> None:
 
 def test_verify_finds_everything_there_and_names_what_is_not(recorded: Restaurant) -> None:
     """Each offset is a row, a duplicate or a letter; a row taken away is named."""
-    assert command(recorded, "verify")[:2] == (0, "2 rows, 1 duplicates, 1 letters, 0 missing\n")
+    code, told, _ = command(recorded, "verify")
+    assert (code, told.splitlines()[0]) == (0, "2 rows, 1 duplicates, 1 letters, 0 missing")
     change(recorded, "DELETE FROM orders WHERE offset = 1")
     change(recorded, "DELETE FROM duplicates")
     code, told, _ = command(recorded, "verify")
@@ -91,6 +92,28 @@ def test_verify_finds_everything_there_and_names_what_is_not(recorded: Restauran
     assert told.endswith("1 rows, 0 duplicates, 1 letters, 2 missing\n")
     delete_records(recorded, 3)
     assert command(recorded, "verify")[0] == 0, "what the topic no longer has is not missed"
+
+
+def test_whoever_takes_a_recorded_identity_is_shown(recorded: Restaurant) -> None:
+    """The same order again is a duplicate, another one a letter: verify counts both, and says what lists them."""
+    taken = recorded.orders_file("taken.jsonl", json.dumps({"pizza": "tonno", "table": 9, "order_id": "a"}))
+    assert recorded.waiter("--orders", str(taken)).returncode == 0
+    manager = recorded.start("manager")
+    wait_until(lambda: recorded.rows("SELECT next_offset FROM partitions") == [(5,)], what="all five")
+    assert manager.stop() == 0
+    counted, lists = command(recorded, "verify")[1].splitlines()
+    assert counted == "2 rows, 1 duplicates, 2 letters, 0 missing"
+    assert lists.startswith("came again under a recorded identity: 1 with the same content, 1 with another; ")
+    assert lists.endswith("; python -m consumers.ledger duplicates lists them")
+    code, told, _ = command(recorded, "duplicates")
+    same, other = told.splitlines()
+    assert (code, same) == (
+        0,
+        f"{recorded.topic} partition 0 offset 2 is as line 1, partition 0 offset 0: identity 'a'",
+    )
+    kept = f"offset 1 of {recorded.topic}.manager.dead-letters"
+    sentence = "order_id 'a' is recorded in line 1 with another content"
+    assert other == f"{recorded.topic} partition 0 offset 4 is another, kept at {kept}: {sentence}"
 
 
 def test_a_letter_of_another_consumer_is_none_of_this_ledger(recorded: Restaurant) -> None:
@@ -141,7 +164,8 @@ def test_an_offset_that_the_topic_no_longer_has_is_named_and_skipped_only_when_t
     assert sentence in refused.stderr
     assert "python -m consumers.ledger skip 0 6" in refused.stderr
     assert len(recorded.rows()) == 2
-    assert command(recorded, "skip", "0", "6")[:2] == (0, "partition 0 goes on at offset 6\n")
+    passed = "0 records that are in the topic are passed over; offsets 4 to 5 are no longer there"
+    assert command(recorded, "skip", "0", "6")[:2] == (0, f"partition 0 goes on at offset 6: {passed}\n")
     assert command(recorded, "skip", "7", "6")[0] == 2
     recorded.start("manager")
     assert recorded.wait_for_rows(3)[2][3] == 6
@@ -188,6 +212,7 @@ def test_what_a_newer_version_recorded_stays_and_counts_once(recorded: Restauran
     assert recorded.rows("SELECT offset, line FROM duplicates WHERE offset = 4") == [(4, 2)]
     assert manager.stop() == 0
     assert "dead letters of manager" not in manager.errors()
-    assert command(recorded, "verify")[:2] == (0, "2 rows, 2 duplicates, 1 letters, 0 missing\n")
+    code, told = command(recorded, "verify")[:2]
+    assert (code, told.splitlines()[0]) == (0, "2 rows, 2 duplicates, 1 letters, 0 missing")
     exported = csv.DictReader(io.StringIO(command(recorded, "export", "--format", "csv")[1]))
     assert [(row["tip"], row["guests"]) for row in exported] == [("", ""), ("1.5", '[{"name":"Ada","vip":true}]')]

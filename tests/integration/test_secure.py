@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import json
+import re
 import socket
 import ssl
 import threading
@@ -47,7 +48,8 @@ from dev_certificates import Authority
 from contract.subjects import SCHEMAS
 from runtime.acls import set_passwords
 from runtime.settings import load_settings
-from stack.secure import SecureStack
+from stack.local import Registry
+from stack.secure import Proxy, SecureStack
 from tests.locked import TOPIC, Locked
 from tests.restaurant import LIMIT, wait_until
 from tests.servers import running
@@ -301,6 +303,254 @@ def test_the_registry_has_no_other_way_in(locked: Locked) -> None:
         assert ask(locked, "waiter", "POST", path, compact) in {403, 404}
 
 
+UPGRADES = {
+    "h2c": {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"},
+    "case": {"connection": "close, upgrade", "upgrade": "H2C", "http2-settings": "AAMAAABkAAQAAP__"},
+    "websocket": {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", UPGRADES)
+def test_no_tunnel_leads_past_the_proxy(locked: Locked, kind: str) -> None:
+    """A reader's permitted GET that asks for another protocol is answered in this one, and what follows is not served.
+
+    HTTP/2 in a tunnel would reach the registry unfiltered: RFC 7540 section 3.2, h2c by `Upgrade`.
+    """
+    path = f"{Registry.PATH}/subjects/tunnel-{kind}-value/versions"
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
+    fields.append(("content-type", "application/json"))
+    head = b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields)
+    smuggled = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(
+        # Settings, the request's header fields as literals, its body: length, type, flags, stream (section 4.1).
+        len(payload).to_bytes(3) + bytes([kind_of_frame, flags]) + stream.to_bytes(4) + payload
+        for kind_of_frame, flags, stream, payload in (
+            (4, 0, 0, b""),
+            (1, 4, 3, head),
+            (0, 1, 3, b'{"schema":"\\"null\\""}'),
+        )
+    )
+    with connected(locked) as connection:
+        connection.sendall(request_bytes(locked, "waiter", f"{Registry.PATH}/subjects", UPGRADES[kind]))
+        answered = connection.recv(65_536)
+        with contextlib.suppress(OSError):  # whatever the proxy does with it
+            connection.sendall(smuggled)
+            connection.settimeout(3)
+            while connection.recv(65_536):
+                pass
+    registered = f"tunnel-{kind}-value" in exchange(locked, "waiter", f"{Registry.PATH}/subjects")
+    assert (answered[:13], registered) == (b"HTTP/1.1 200 ", False)
+
+
+class SpyRegistry:
+    """In the registry's place behind a proxy: keeps what each connection has brought, and gives one answer to all."""
+
+    def __init__(self, locked: Locked) -> None:
+        self.locked = locked
+        self.seen: list[bytes] = []
+        self.answer = SERVED
+        self.proxy_port = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(self) -> None:
+        """Answer one connection after another until the listener is closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(1)
+                    place, answered = len(self.seen), False
+                    self.seen.append(b"")
+                    while received := connection.recv(65_536):
+                        self.seen[place] += received
+                        if not answered and b"\r\n\r\n" in self.seen[place]:
+                            connection.sendall(self.answer)
+                            answered = True
+
+    def asked(self, name: str, target: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> str:
+        """Ask the proxy as a principal; give the whole answer."""
+        return exchange(self.locked, name, target, headers, method, port=self.proxy_port)
+
+
+SERVED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+
+
+@pytest.fixture(scope="module")
+def spied(locked: Locked, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpyRegistry]:
+    """The proxy of the locked stack once more, before a registry that keeps what it is asked."""
+    directory = tmp_path_factory.mktemp("spied")
+    (directory / "secrets").symlink_to(locked.stack.secrets)
+    spy = SpyRegistry(locked)
+    thread = threading.Thread(target=spy.serve, daemon=True)
+    thread.start()
+    with spy.listener, running(Proxy(directory, 0, spy.listener.getsockname()[1])) as proxy:
+        spy.proxy_port = proxy.port
+        yield spy
+        spy.listener.shutdown(socket.SHUT_RDWR)
+    thread.join(LIMIT)
+
+
+def test_the_registry_is_told_the_question_and_nothing_else(spied: SpyRegistry) -> None:
+    """No credentials, no other protocol or method, no header that a server might believe: whatever else was sent."""
+    spied.seen.clear()
+    sent = {
+        **UPGRADES["h2c"],
+        "Accept": "application/json",
+        "Connection": "close, Upgrade, HTTP2-Settings, Host, Accept",
+        "X-HTTP-Method-Override": "DELETE",
+        "X_Forwarded-Host": "elsewhere.test",
+        "X-Forward": "true",
+        "X-Original-URL": "/apis/registry/v3",
+        "TE": "trailers",
+        "Expect": "200-ok",
+    }
+    spied.asked("waiter", f"{Registry.PATH}/subjects?deleted=true", sent)
+    lines = spied.seen[0].decode().lower().split("\r\n")
+    assert lines[0] == f"get {Registry.PATH}/subjects?deleted=true http/1.1"
+    assert sorted(lines[1:]) == ["", "", "accept: application/json", "connection: close", "host: localhost"]
+
+
+def test_an_answer_that_leaves_the_protocol_is_not_passed_on(spied: SpyRegistry) -> None:
+    """Not even from a registry that leaves it unasked."""
+    spied.answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    try:
+        answer = spied.asked("waiter", f"{Registry.PATH}/subjects")
+    finally:
+        spied.answer = SERVED
+    assert answer.startswith("HTTP/1.1 502 ")
+    assert "upgrade" not in answer.lower()
+
+
+QUESTIONS = [
+    "/subjects", "/subjects?subjectPrefix=%3A*%3A", "/subjects/a-value/versions", "/subjects/a.b_C:d-value/versions/-1",
+    "/subjects/.a/versions/latest", "/subjects/a/versions/12/schema", "/subjects/a/versions/1/referencedby",
+    "/subjects/a/metadata?key=k", "/schemas", "/schemas/types", "/schemas/ids/7?subject=a", "/schemas/ids/7/schema",
+    "/schemas/ids/7/subjects", "/schemas/ids/7/versions", "/schemas/guids/0b2ccdaf-5e0c-4a4f-9a6a-9f6f0a0a0a0a",
+    "/config", "/config/a-value", "/mode", "/mode/a-value", "/contexts",
+]  # fmt: skip
+NO_QUESTIONS = [
+    "", "/", "//subjects", "/subjects/", "/subjects//versions", "/SUBJECTS", "/subjects/.", "/subjects/..",
+    "/subjects/...", "/subjects/a/..", "/subjects/../../v6/subjects", "/../../../health", "/../v7/subjects",
+    "/./subjects", "/subjects/%2e%2e", "/subjects/%2E%2E/%2E%2E/%2E%2E/health", "/subjects/a%2Fversions",
+    "/subjects%2Fa", "/%73ubjects", "/subjects/a%00", "/subjects/a%0d%0aX:y", "/subjects/a%5c..",
+    "/subjects\\..\\health", "/subjects/..;/health", "/subjects;a=b", "/subjects/a;b=c/versions",
+    "/subjects/a/versions/1;b", "/subjects/a/versions/x", "/subjects/a b", "/subjects/\x00", "/subjects/\x80",
+    "/subjects/a\tb", "/subjects#a", "/schemas/ids/-1", "/schemas/ids/1/../2", "/exporters", "/health",
+    "/v1/metadata/id", "/contexts/a/subjects", "/dek-registry/v1/keks", "/subjects/a/versions/1/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", QUESTIONS)
+def test_what_a_client_may_ask_reaches_the_registry(spied: SpyRegistry, target: str) -> None:
+    spied.seen.clear()
+    assert spied.asked("waiter", f"{Registry.PATH}{target}").startswith("HTTP/1.1 200 ")
+    assert spied.seen[0].startswith(f"GET {Registry.PATH}{target} HTTP/1.1".encode())
+
+
+@pytest.mark.parametrize("name", ["waiter", "release"])
+def test_what_is_not_on_the_list_is_answered_by_the_proxy(spied: SpyRegistry, name: str) -> None:
+    """Also to who may change everything: the list is what there is."""
+    spied.seen.clear()
+    targets = [f"{Registry.PATH}{target}" for target in NO_QUESTIONS]
+    targets += ["/", "*", "/health/live", "/apis/registry/v3/groups", "/q/metrics", f"/{Registry.PATH}/subjects"]
+    targets += [
+        f"http://localhost{Registry.PATH}/subjects",
+        f"https://other.test:80{Registry.PATH}/subjects",
+        "localhost:1",
+    ]
+    answers = {
+        (method, target): spied.asked(name, target, method=method)[:13]
+        for target in targets
+        for method in ("GET", "POST")
+    }
+    others = {
+        (method, target): spied.asked(name, target, method=method)[:13]
+        for method in ("CONNECT", "TRACE", "OPTIONS", "PATCH", "PRI", "get", "BREW")
+        for target in (f"{Registry.PATH}/subjects", "*", "localhost:1")
+    }
+    refusals = {"HTTP/1.1 400 ", "HTTP/1.1 403 ", "HTTP/1.1 404 "}
+    assert {question: answer for question, answer in (answers | others).items() if answer not in refusals} == {}
+    assert spied.seen == []
+
+
+FOLLOWED = f"DELETE {Registry.PATH}/subjects/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+FRAMINGS = {
+    "length, then chunked": f"Content-Length: 4\r\n{CHUNKED}\r\n0\r\n\r\n",
+    "chunked, then length": f"{CHUNKED}Content-Length: {5 + len(FOLLOWED)}\r\n\r\n0\r\n\r\n",
+    "chunked and identity": f"{CHUNKED}Transfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "an unknown coding": "Transfer-Encoding: xchunked\r\nContent-Length: 0\r\n\r\n",
+    "a space before the colon": "Transfer-Encoding : chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+    "a folded line": "Transfer-Encoding:\r\n chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+    "a bare line feed": f"X: y\n{CHUNKED}Content-Length: 0\r\n\r\n0\r\n\r\n",
+    "two lengths": f"Content-Length: 0\r\nContent-Length: {len(FOLLOWED)}\r\n\r\n",
+    "a list of lengths": f"Content-Length: 0, {len(FOLLOWED)}\r\n\r\n",
+    "a signed length": "Content-Length: +0\r\n\r\n",
+    "a length of this hop": f"Connection: Content-Length\r\nContent-Length: {len(FOLLOWED)}\r\n\r\n",
+    "a coding of this hop": f"Connection: keep-alive, Transfer-Encoding\r\n{CHUNKED}\r\n0\r\n\r\n",
+    "an expectation": "Expect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+    "a trailer": f"{CHUNKED}\r\n0\r\nUpgrade: h2c\r\n\r\n",
+    "a pipeline": "\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_is_hidden_behind_a_permitted_question(spied: SpyRegistry, method: str, framing: str) -> None:
+    """What follows is a part of its body for the registry, too, or a question of its own, which the proxy answers."""
+    spied.seen.clear()
+    question = request_bytes(spied.locked, "waiter", f"{Registry.PATH}/subjects/a", method=method)[:-2]
+    with connected(spied.locked, spied.proxy_port) as connection, contextlib.suppress(OSError):
+        connection.sendall(question + FRAMINGS[framing].encode() + FOLLOWED.encode())
+        connection.settimeout(1)
+        while connection.recv(65_536):
+            pass
+    for seen in spied.seen:
+        head, _, body = seen.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert b"transfer-encoding" not in head
+        assert len(body) == int(length[1] if length else 0), seen
+
+
+@contextlib.contextmanager
+def connected(locked: Locked, port: int = 0) -> Iterator[ssl.SSLSocket]:
+    """Connect to the proxy, to send it what no client's library would."""
+    trusted = ssl.create_default_context(cafile=str(locked.stack.secrets / "ca.pem"))
+    with (
+        socket.create_connection(("localhost", port or locked.stack.proxy.port), 10) as plain,
+        trusted.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        yield connection
+
+
+def request_bytes(
+    locked: Locked, name: str, target: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+) -> bytes:
+    """Give a request as a principal, its target and headers as they stand."""
+    secret = (locked.stack.secrets / f"{name}.registry").read_bytes()
+    known = {"Host": "localhost", "Authorization": "Basic " + base64.b64encode(secret).decode(), **(headers or {})}
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in known.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def exchange(
+    locked: Locked,
+    name: str,
+    target: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    port: int = 0,
+) -> str:
+    """Send such a request and give the whole answer."""
+    with connected(locked, port) as connection:
+        connection.sendall(request_bytes(locked, name, target, {"Connection": "close", **(headers or {})}, method))
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode("latin-1")
+
+
 def ask(
     locked: Locked,
     name: str,
@@ -344,7 +594,11 @@ def test_what_a_service_lacks_it_says_when_it_starts(locked: Locked, kind: Resou
     assert len(admin.delete_acls([taken])[taken].result(15)) == 1
     refused = locked.run_as("cook", "-m", "consumers.cook")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert f"cook: User:cook lacks {what}; to grant that: python scripts/apply_acls.py" in refused.stderr
+    # Who may not even ask about a topic lacks the other permissions on it, too, as far as a client can know.
+    others = f"(, DESCRIBE_CONFIGS on the topic {re.escape(name)})?"
+    assert re.search(
+        f"cook: User:cook lacks {what}{others}; to grant that: python scripts/apply_acls.py", refused.stderr
+    )
     planned = locked.run_as("admin", "scripts/apply_acls.py", "--plan")
     assert f"User:cook {what} to be granted\n" in planned.stdout
     applied = locked.run_as("admin", "scripts/apply_acls.py")

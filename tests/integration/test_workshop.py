@@ -153,7 +153,7 @@ def test_the_topic_is_made_as_the_contract_says_unless_a_setting_says_otherwise(
     other = open_restaurant(partitions=4)
     other.register()
     other.waiter()
-    metadata = other.servers.ensure_topics(other.subject)
+    (metadata,) = other.servers.ensure_topics(other.subject)
     assert metadata.name == other.topic
     with closing(Consumer({"bootstrap.servers": other.bootstrap_servers, "group.id": "x"})) as client:
         assert len(client.list_topics(other.topic, timeout=10).topics[other.topic].partitions) == 4

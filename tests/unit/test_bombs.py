@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -16,6 +17,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract.binary import resolve
 from contract.codec import RecordDeserializer
 from contract.errors import Reason, RecordFileError, Unreadable
 from contract.order import OrderV1, OrderV2
@@ -48,6 +50,64 @@ def test_a_billion_nulls_under_a_foreign_schema_are_not_even_decoded(registered:
     with pytest.raises(Unreadable) as unreadable:
         RecordDeserializer(OrderV1, registered)(b"\0" + schema_id.to_bytes(4, "big") + BILLION + b"\0\x02", CONTEXT)
     assert unreadable.value.reason == Reason.FOREIGN_SCHEMA
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "x", "type": "null"}]}
+LINKED: dict[str, Any] = {"type": "record", "name": "L", "fields": [{"name": "next", "type": ["null", "L"]}]}
+TREE = {"type": "record", "name": "T", "fields": [{"name": "more", "type": {"type": "array", "items": "T"}}]}
+
+
+def doubled(levels: int) -> Any:
+    """Give records that each hold the next one twice, and a null at the end."""
+    schema: Any = "null"
+    for level in range(levels):
+        fields = [{"name": "a", "type": schema}, {"name": "b", "type": f"D{level - 1}" if level else "null"}]
+        schema = {"type": "record", "name": f"D{level}", "fields": fields}
+    return schema
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("name", ["pizza", "more"], ids=["read", "dropped"])
+@pytest.mark.parametrize(
+    ("type_", "value", "reasons"),
+    [
+        (NULLS, BILLION + b"\0", {Reason.MALFORMED}),
+        (NULLS, varint(2**63 - 1) + b"\0", {Reason.MALFORMED}),
+        (NULLS, varint(-(10**9)) + b"\0\0", {Reason.MALFORMED}),
+        ({"type": "array", "items": NOTHING}, BILLION + b"\0", {Reason.MALFORMED}),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}, BILLION + b"\0", {Reason.MALFORMED}),
+        (
+            {"type": "array", "items": NULLS},
+            varint(1_000) + (varint(1_000) + b"\0") * 1_000 + b"\0",
+            {Reason.MALFORMED},
+        ),
+        (doubled(40), b"", {Reason.MALFORMED}),
+        ({"type": "array", "items": "int"}, BILLION + b"\0", {Reason.TRUNCATED}),
+        ({"type": "map", "values": "null"}, BILLION + b"\0", {Reason.TRUNCATED}),
+        ("bytes", BILLION, {Reason.TRUNCATED}),
+        (LINKED, b"\2" * 5_000_000, {Reason.NOT_READABLE}),
+        (TREE, b"\2" * 5_000_000, {Reason.NOT_READABLE}),
+        ({"type": "array", "items": ["null", LINKED]}, b"\2" * 5_000_000, {Reason.NOT_READABLE}),
+    ],
+    ids=lambda value: ascii(value)[:40] if not isinstance(value, set) else "",
+)
+def test_a_bomb_under_a_schema_of_our_own_subject(
+    registered: SchemaRegistryClient, type_: Any, value: bytes, reasons: set[Reason], name: str
+) -> None:
+    """Whoever registered it, and whether its field is one that the reader wants: a moment, little memory, a letter."""
+    # Where it is wanted, and resolves to no string, nobody reads that far.
+    reasons = reasons if name == "more" else {*reasons, Reason.NOT_READABLE}
+    fields = [{"name": "table", "type": "int"}, {"name": name, "type": type_}]
+    fields += [{"name": "pizza", "type": "string"}] if name == "more" else []
+    schema = {"type": "record", "name": "Order", "namespace": "restaurant", "fields": fields}
+    schema_id = registered.register_schema("pizza-order-value", Schema(json.dumps(schema), "AVRO"))
+    with pytest.raises(Unreadable) as unreadable:
+        RecordDeserializer(OrderV1, registered)(b"\0" + schema_id.to_bytes(4, "big") + b"\2" + value, CONTEXT)
+    assert unreadable.value.reason in reasons
+    text = json.dumps(schema)
+    with pytest.raises(Unreadable) as unreadable:
+        resolve(b"\2" + value, text, text)
+    assert unreadable.value.reason in reasons
 
 
 @pytest.mark.usefixtures("measured")

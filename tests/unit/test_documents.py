@@ -56,6 +56,12 @@ RUN_BY = {
     r"python -m consumers.ledger adopt manager": (
         "integration/test_ledger_copies.py::test_a_moved_ledger_goes_on_once_it_is_adopted"
     ),
+    r"python -m consumers.ledger duplicates": (
+        "integration/test_ledger_commands.py::test_whoever_takes_a_recorded_identity_is_shown"
+    ),
+    r"DEAD_LETTER_LIMIT=\d+ python -m consumers.cook": (
+        "integration/test_bad_input.py::test_raw_bytes_from_anybody_do_not_end_a_consumer"
+    ),
     r"python -m consumers.ledger summary": "integration/test_ledger_commands.py::test_summary_counts",
     r"python scripts/dev_certificates.py .*": (
         "containers/test_secure.py::test_an_order_goes_through_the_locked_overlay"

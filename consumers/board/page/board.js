@@ -144,6 +144,7 @@ function showFigures() {
   const figures = [["In the topic", kitchen.orders === null ? "?" : number.format(kitchen.orders)], ["Last second", number.format(kitchen.rates.at(-1))],
     ...kitchen.groups.map((group) => [`${group.name} behind`, number.format(lag(group)), lag(group) > 0]),
     ["Version on the wire", kitchen.versions.length ? kitchen.versions.map(([version]) => version).sort().join(", ") : "–"]];
+  if (kitchen.repeated) figures.push([`Order ids again, last ${number.format(kitchen.window)}`, number.format(kitchen.repeated), true]);
   if (letters) {
     const total = Object.values(letters.counts).flat().reduce((sum, [, n]) => sum + n, 0);
     figures.push(["Dead letters", number.format(total), total > 0]);

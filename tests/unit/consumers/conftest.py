@@ -16,12 +16,14 @@ from contract.codec import RecordDeserializer, RecordSerializer
 from contract.errors import Unavailable, Unreadable
 from contract.order import OrderV1, OrderV2
 from contract.subjects import Subject
+from runtime import topics
 from runtime.metrics import ConsumerMetrics
 from runtime.settings import Settings
 from tests.batches import Topic
 
 MOST_IN_ROW = 3
 BAD = b"\x01"
+TODAY = topics.Topic("pizza-order", "topic-1", "cluster-1", 1)
 
 
 @dataclass
@@ -72,7 +74,7 @@ def reading(subject: Subject, registry: SchemaRegistryClient) -> Reading:
     letters = Letters()
     metrics = ConsumerMetrics(Settings(), "cook", subject.topic)
     deserializer = RecordDeserializer(OrderV1, registry)
-    reader = BatchReader(subject, deserializer, letters, metrics, MOST_IN_ROW)  # type: ignore[arg-type]
+    reader = BatchReader(subject, deserializer, letters, metrics, MOST_IN_ROW, TODAY)  # type: ignore[arg-type]
     serializer = RecordSerializer(OrderV2, registry)
     good = serializer.serialize_all([OrderV2("napoli", 3, "x")], serializer.frame(subject.name))
     return Reading(reader, letters, good[0])

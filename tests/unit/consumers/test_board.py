@@ -24,8 +24,10 @@ class Clock:
         return self.now
 
 
-def observed(offset: int, pizza: str = "napoli", table: int = 1, placed: float = START) -> Observed[OrderV2]:
-    return Observed(0, offset, int(placed * 1000), 2, OrderV2(pizza, table, ""))
+def observed(
+    offset: int, pizza: str = "napoli", table: int = 1, placed: float = START, order_id: str = ""
+) -> Observed[OrderV2]:
+    return Observed(0, offset, int(placed * 1000), 2, OrderV2(pizza, table, order_id))
 
 
 def kitchen(board: Board) -> Any:
@@ -96,6 +98,15 @@ def test_what_cannot_be_read_is_counted_and_passed_by() -> None:
     board = Board(Clock())
     board.take([Observed(0, 7, 0, None, Unreadable(Reason.TOO_SHORT, "it has 2 bytes"))])
     assert (kitchen(board)["unreadable"], kitchen(board)["newest"], board.next_offsets) == (1, [], {0: 8})
+
+
+def test_an_identity_that_comes_again_is_counted_while_it_is_in_the_window() -> None:
+    """Orders without one, which version 1 writes, are no repetition of each other."""
+    board = Board(Clock())
+    board.take([observed(n, order_id=order_id) for n, order_id in enumerate(("a", "b", "a", "", "", "a"))])
+    assert kitchen(board)["repeated"] == 2
+    board.take([observed(n, order_id=f"other {n}") for n in range(WINDOW)])
+    assert kitchen(board)["repeated"] == 0
 
 
 def test_the_lag_is_counted_from_what_the_topic_still_has() -> None:

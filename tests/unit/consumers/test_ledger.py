@@ -116,7 +116,35 @@ class TestRecording:
     """Rows, columns, lines."""
 
     def test_a_new_ledger_starts_at_the_beginning(self, opener: Opener) -> None:
-        assert opener().resume([0, 1]) == {}
+        assert opener().resume([0, 1]) == {0: 0, 1: 0}
+
+    def test_a_new_ledger_starts_where_the_topic_does_and_asks_only_once(self, opener: Opener, directory: Path) -> None:
+        """In all of its partitions, whichever it is given first; one that is added later begins at 0."""
+        asked = iter([{0: 5, 1: 0, 2: 7}])
+        ledger = opener()
+        assert ledger.resume([0], lambda: next(asked)) == {0: 5}
+        assert ledger.resume([1, 2, 3], lambda: next(asked)) == {1: 0, 2: 7, 3: 0}
+        assert opener().resume([0, 1, 2, 3], lambda: next(asked)) == {0: 5, 1: 0, 2: 7, 3: 0}
+        assert rows(directory, "SELECT partition, offset, next_offset, by_hand FROM passed") == [
+            (0, 0, 5, 0),
+            (2, 0, 7, 0),
+        ]
+
+    def test_a_ledger_that_knows_the_topic_does_not_start_where_that_does_now(self, opener: Opener) -> None:
+        """Also where it has recorded nothing yet: it would be a silent jump."""
+        opener().resume([0])
+        assert opener().resume([0], lambda: {0: 5}) == {0: 0}
+
+    def test_a_ledger_that_cannot_know_where_to_start_has_not_started(self, opener: Opener) -> None:
+        """It asks again."""
+
+        def nobody_answers() -> dict[int, int]:
+            raise Unavailable("the broker does not answer")
+
+        ledger = opener()
+        with pytest.raises(Unavailable):
+            ledger.resume([0], nobody_answers)
+        assert ledger.resume([0], lambda: {0: 5}) == {0: 5}
 
     def test_a_batch_is_recorded(self, opener: Opener, directory: Path) -> None:
         ledger = opener()
@@ -145,8 +173,8 @@ class TestRecording:
         ledger = opener()
         ledger.resume([0, 1])
         ledger.record(orders(0, 1))
-        assert ledger.resume([0, 1]) == {0: 2}
-        assert opener().resume([0, 1]) == {0: 2}
+        assert ledger.resume([0, 1]) == {0: 2, 1: 0}
+        assert opener().resume([0, 1]) == {0: 2, 1: 0}
 
     def test_offsets_of_what_could_not_be_read_count_too(self, opener: Opener) -> None:
         """A batch's next offset is past what was fetched, dead letters included."""
@@ -419,7 +447,7 @@ class TestOwnership:
         opener()
         with pytest.raises(LedgerError):
             opener(Topic("payment", "", "", 1))
-        assert opener().resume([0]) == {}
+        assert opener().resume([0]) == {0: 0}
 
     def test_a_newer_format_is_refused(self, opener: Opener, directory: Path) -> None:
         opener().close()
@@ -481,7 +509,7 @@ class TestOwnership:
         assert (directory / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
         with pytest.raises(LedgerError, match=f"held by process {os.getpid()}"):
             Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
-        assert ledger.resume([0]) == {}
+        assert ledger.resume([0]) == {0: 0}
 
 
 def test_a_record_sent_again_is_the_same_however_its_json_was_written(opener: Opener, directory: Path) -> None:

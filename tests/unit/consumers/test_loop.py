@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from consumers.batches import Batch
 from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
 from consumers.source import COMMIT_SECONDS, Source
-from contract.errors import ClientFailed, Rejected, Unavailable, UserError
+from contract.errors import ClientFailed, Rejected, TopicError, Unavailable, UserError
 from contract.order import OrderV1
 from contract.subjects import load_contract
 from runtime import clients
@@ -65,16 +65,20 @@ class Script(Topic):
 
     polls: Iterator[Sequence[Message] | Callable[[], object]] = field(default_factory=lambda: iter(()))
     handled: dict[int, int] = field(default_factory=dict)
+    behind: Sequence[Message] = ()
     silence: int = 0
     is_stuck: bool = False
+    commits: int = 0
+    on_quiet: Any = None
     group = topic = "cook"
     mark = ""
+    resume_from = None
     done: list[str] = field(default_factory=list)
     client = SimpleNamespace(incremental_unassign=lambda _: None)
 
-    def subscribe(self, _on_assign: object, _on_revoke: object, on_lost: Any) -> None:
-        """Keep what is to be called when partitions are lost."""
-        self._on_lost = on_lost
+    def subscribe(self, _on_assign: object, on_revoke: Any, on_lost: Any) -> None:
+        """Keep what is to be called when partitions are given back or lost."""
+        self._on_revoke, self._on_lost = on_revoke, on_lost
 
     def lose(self, partition: int) -> None:
         """Let another have a partition."""
@@ -88,11 +92,26 @@ class Script(Topic):
         given = next(self.polls, ())
         return given if isinstance(given, Sequence) else given() or ()  # type: ignore[return-value]
 
+    def passed(self) -> Sequence[Message]:
+        """Give what is behind the last record, once."""
+        behind, self.behind = self.behind, ()
+        return behind
+
+    def forget(self) -> None:
+        """Forget what is to be committed."""
+        self.handled.clear()
+
+    def give_back(self) -> None:
+        """Leave as a client does, which asks for its partitions; to resume it then may fail, or wait for itself."""
+        self._on_revoke(self, [TopicPartition("cook", 0)])
+        self.done.append("close")
+
     def pause(self) -> None:
         """Whatever is paused, the script goes on."""
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit nothing: what is handled is to be looked at."""
+        """Count when something is to be committed, which is to be looked at."""
+        self.commits += bool(self.handled)
         if wait:
             self.done.append(f"commit {self.handled}")
 
@@ -106,6 +125,23 @@ class Script(Topic):
 
 
 @dataclass
+class Watch:
+    """Whether the topic is the one that it was; each question is answered by the next of these errors."""
+
+    errors: list[Exception]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether there is no error left."""
+        return not self.errors
+
+    def ask(self, *_: object) -> None:
+        """Raise the next error."""
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@dataclass
 class Running:
     """The loop on scripts; its handler fails as often and refuses what it is told to."""
 
@@ -114,12 +150,17 @@ class Running:
     refused: tuple[int, int] = (0, -1)
     handled: list[tuple[int, int]] = field(default_factory=list)
     is_stuck: bool = False
+    doubts: list[Exception] = field(default_factory=list)
+    batches: list[dict[int, int]] = field(default_factory=list)
+    """Where each batch that was handled ends."""
 
     def run(self, *polls: Sequence[Message] | Callable[[], object], until: tuple[int, int] | None = None) -> Script:
         """Give the topic as the loop has left it once the record at `until`, its partition and offset, is handled."""
         self.topic, replays, stop = Script(polls=iter(polls), is_stuck=self.is_stuck), Script(is_replays=True), Event()
+        self.stop = stop
         self.metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
-        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, self.metrics]
+        watch = Watch(self.doubts)
+        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, self.metrics, watch]
 
         def handle(batch: Batch[OrderV1]) -> None:
             places = [(one.partition, one.offset) for one in batch.records]
@@ -129,6 +170,7 @@ class Running:
                 self.failures -= 1
                 raise Unavailable("the kitchen is closed")
             self.handled += places
+            self.batches.append(batch.next_offsets)
             if until in self.handled:
                 stop.set()
 
@@ -183,6 +225,31 @@ def test_work_of_a_lost_partition_is_dropped_and_the_rest_is_done(running: Runni
         assert topic.handled == {1: 2}
 
 
+def test_what_a_client_has_passed_over_is_handled_when_nothing_is_in_hand(running: Running) -> None:
+    """As a batch without records, so that a ledger advances, too; never before what was read is handled."""
+    good = running.reading.good
+
+    def be_quiet() -> None:
+        running.topic.behind = running.messages(BAD, start=4)  # where a transaction's marker is
+        running.topic.on_quiet(running.topic)
+
+    running.failures = 1  # so that the first is still in hand when the topic is quiet
+    running.run(running.messages(good), be_quiet, until=(0, 0))
+    assert running.batches == [{0: 1}, {0: 5}]  # at the end, when nothing is in hand any more
+    topic = running.run(running.messages(good), be_quiet, running.messages(good, start=5), until=(0, 5))
+    assert running.batches == [{0: 1}, {0: 5}, {0: 1}, {0: 5}, {0: 6}]
+    assert (running.handled, topic.handled) == ([(0, 0), (0, 0), (0, 5)], {0: 6})
+
+
+def test_nothing_is_handled_or_committed_while_its_topic_is_in_doubt(running: Running) -> None:
+    """And nothing at all when it is another one."""
+    good = running.reading.good
+    running.doubts = [Unavailable("nobody answers"), TopicError("it is another one")]
+    with pytest.raises(TopicError, match="another one"):
+        running.run(running.messages(good))
+    assert (running.handled, running.topic.handled, running.topic.commits) == ([], {}, 0)
+
+
 def test_offsets_of_a_lost_partition_are_not_committed(running: Running) -> None:
     """Whoever has it now may have come further."""
     good = running.reading.good
@@ -205,7 +272,7 @@ def test_a_client_that_has_failed_for_good_ends_the_consumer_and_health_says_so(
     fatal = Message(topic="cook", error=KafkaError(KafkaError._FATAL, "fenced"))  # noqa: SLF001 - its only name
     assert not fatal.error().fatal()  # type: ignore[union-attr]  # so that it has to be known by its code
     with pytest.raises(KafkaException):
-        Source.is_message(Script(), fatal)  # type: ignore[arg-type]  # it needs no connection
+        Source.is_message(SimpleNamespace(_doubt=lambda: None), fatal)  # type: ignore[arg-type]  # enough of one
 
     def fail() -> None:
         raise KafkaException(fatal.error())
@@ -250,3 +317,25 @@ def test_only_who_has_handled_what_failed_says_that_it_goes_on(
     running.run(running.messages(good, start=1), *polls, until=(0, 1) if handled else (1, 0))
     assert "waits, try 1 failed" in caplog.text
     assert ("cook goes on after 1 failed tries" in caplog.text) == handled
+
+
+def test_what_could_not_be_read_is_left_for_the_next_start_once_it_is_told_to_stop(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask the registry again may take as long as a question may take; what was handled is committed."""
+    good, asked = running.reading.good, []
+    running.run(running.messages(good), until=(0, 0))  # its writer is known from here on
+
+    def fail(taken: object) -> None:
+        asked.append(taken)
+        running.stop.set()
+        raise Unavailable("the schema registry does not answer")
+
+    monkeypatch.setattr(running.reading.reader, "read", fail)
+    monkeypatch.setattr(Script, "close", Script.give_back)
+    monkeypatch.setattr(Script, "resume", lambda script: script.done.append("resume"))
+    topic = running.run(running.messages(good, start=1), running.messages(BAD, good, start=2))
+    assert len(asked) == 1
+    assert running.handled == [(0, 0), (0, 1)]
+    assert topic.done[:1] == ["commit {0: 2}"]
+    assert "resume" not in topic.done

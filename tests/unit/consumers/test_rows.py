@@ -317,6 +317,6 @@ def test_an_empty_file_is_a_new_ledger(cut_ledger: Path) -> None:
     """Whose id a group that has recorded does not know."""
     (cut_ledger / "ledger.db").write_bytes(b"")
     with old_ledger(cut_ledger) as ledger:
-        assert ledger.resume([0]) == {}
+        assert ledger.resume([0]) == {0: 0}
         with pytest.raises(LedgerError, match="has another ledger"):
             ledger.check_ids("manager", ["before"])

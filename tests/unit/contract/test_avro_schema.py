@@ -160,6 +160,71 @@ def test_default(type_: Any, fitting: list[Any], unfitting: list[Any]) -> None:
         assert error.value.path == "/fields/0"
 
 
+@pytest.mark.parametrize(
+    ("type_", "fitting", "unfitting"),
+    [
+        ("bytes", ["\u00ff\u0000"], ["\u0100", "a\u20ac"]),
+        (FIXED, ["\u00ff\u0000"], ["", "x", "xxx", "\u0100x"]),
+        ({"type": "array", "items": FIXED}, [["xx"]], [["xx", "x"]]),
+        ("float", [3.4e38, -3.4e38], [3.5e38, -3.5e38, 10**39, float("nan"), float("inf")]),
+        ("double", [1e308, 2**62], [float("nan"), float("inf"), -float("inf"), 10**400]),
+        (
+            ["bytes", "string"],
+            ["\u00ff", None][:1],
+            ["\u0100"],
+        ),  # as Java reads it: of the first branch that takes text
+        (["string", "bytes"], ["\u0100"], [1]),
+    ],
+)
+def test_a_default_that_stands_for_another_value(type_: Any, fitting: list[Any], unfitting: list[Any]) -> None:
+    """Java's parser takes it, and its reader makes question marks, zeros or an infinity of it."""
+    for default in fitting:
+        parse(record(field(type_, default=default)), check_defaults=True)
+    for default in unfitting:
+        parse(record(field(type_, default=default)))
+        with pytest.raises(SchemaError, match=r"the default .* of `f` is no value of"):
+            parse(record(field(type_, default=default)), check_defaults=True)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (record(field("int"), aliases=["old-order"]), "the alias 'old-order' of `R` is no name"),
+        (record(field("int"), aliases=["a..b"]), "the alias 'a..b' of `R` is no name"),
+        (record(field("int"), aliases=[""]), "the alias '' of `R` is no name"),
+        ({**ENUM, "aliases": ["1E"]}, "the alias '1E' of `E` is no name"),
+        ({**FIXED, "aliases": ["größe"]}, "the alias 'größe' of `F` is no name"),
+        (record(field("int", aliases=["old-table"])), "the alias 'old-table' of `f` is no name"),
+        (record(field("int", aliases=["a.b"])), "the alias 'a.b' of `f` is no name"),
+        (record(field("int", order="up")), "the order of `f` is ascending, descending or ignore, not 'up'"),
+        (record(field("int", order=None)), "the order of `f` is ascending, descending or ignore, not None"),
+        (record(field("int", order=["ignore"])), "the order of `f` is ascending, descending or ignore"),
+        (record(namespace="a-b", name="x.R"), "the `namespace` of record `x.R` is names with dots between them"),
+        (record(namespace=3), "the `namespace` of record `R` is names with dots between them, not 3"),
+        ({**FIXED, "size": 2**31}, "the `size` of fixed `F` is 2147483648, and is to be 2147483647 or less"),
+        (record(field("int", name="größe")), "a field has a `name` of its own of letters, digits and _"),
+        (record(name="Größe"), "a record has a `name` of letters, digits and _"),
+        (record(namespace="größe"), "a record has a `name` of letters, digits and _"),
+        ({**ENUM, "symbols": ["É"]}, "the symbols of `E` are names, each once"),
+    ],
+)
+def test_what_only_a_new_schema_must_not_have(schema: Any, said: str) -> None:
+    """No registry takes it, wherever in the schema; what was released, or wrote a message, is read as it is."""
+    for whole in (schema, record(field({"type": "array", "items": [schema]}), name="Around")):
+        parse(whole)
+        with pytest.raises(SchemaError, match=said):
+            parse(whole, check_defaults=True)
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "ignore"])
+def test_what_a_new_schema_may_have(order: str) -> None:
+    parse(
+        record(field("int", order=order, aliases=["g", "_h1"]), namespace="a.b", aliases=["C", "d.E"]),
+        check_defaults=True,
+    )
+    parse(record(namespace=""), check_defaults=True)
+
+
 def test_enum_default() -> None:
     """The default of an enum is one of its symbols."""
     parse({**ENUM, "default": "A"}, check_defaults=True)

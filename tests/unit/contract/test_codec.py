@@ -308,6 +308,28 @@ class TestLookups:
                 read(framed(schema_id, b""), CONTEXT)
         assert registered.counts == {"get_schema": 1, "get_schema_versions": 1}
 
+    @pytest.mark.parametrize(
+        "type_",
+        [
+            {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 5},
+            {"type": "bytes", "logicalType": "decimal"},
+            {"type": "bytes", "logicalType": "decimal", "precision": "4"},
+            {"type": "bytes", "logicalType": "timestamp-millis"},
+            {"type": "bytes", "logicalType": 3},
+        ],
+    )
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_an_invalid_logical_type_is_ignored(
+        self, registered: CountingRegistry, subject: Subject, type_: Any, *, nested: bool
+    ) -> None:
+        """Its bytes are those of the underlying type (Avro specification, "Logical Types")."""
+        schema = json.loads(subject.newest.text)
+        type_ = {"type": "array", "items": ["null", type_]} if nested else type_
+        schema["fields"].append({"name": "more", "type": type_})
+        schema_id = registered.register_schema(subject.name, Schema(json.dumps(schema), "AVRO"))
+        data = framed(schema_id, V2_BYTES[5:] + (b"\x02\x02\x04ab\0" if nested else b"\x04ab"))
+        assert RecordDeserializer(OrderV2, registered)(data, CONTEXT) == OrderV2("margherita", 17, "x-001")
+
 
 class TestWriters:
     """Whose id it is, is asked by the id; what a writer's schema refers to is fetched with it."""
@@ -464,11 +486,10 @@ class TestUnreadable:
         error = unreadable(registered, data)
         assert (error.reason, str(error)[: len(sentence)]) == (reason, sentence)
 
-    def test_an_integer_beyond_32_bits_breaks_a_limit(self, registered: CountingRegistry) -> None:
-        """It is 2**40 that fastavro reads from an `int` without a word and a writer of another language may send it."""
-        data = framed(2, b"\x02a" + avro("long", 2**40))
-        error = unreadable(registered, data)
-        assert (error.reason, str(error)) == (Reason.BREAKS_LIMIT, f"table is {2**40}, expected int <= 2147483647")
+    @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**40])
+    def test_an_integer_beyond_32_bits_is_malformed(self, registered: CountingRegistry, number: int) -> None:
+        """No writer has such an `int`, and Java would read another number."""
+        assert unreadable(registered, framed(2, b"\x02a" + avro("long", number))).reason is Reason.MALFORMED
 
     def test_an_id_under_which_another_subject_has_the_same_text(self, registered: CountingRegistry) -> None:
         """In registries that number each subject's schemas apart, an id of theirs is none of ours."""
@@ -516,11 +537,11 @@ class TestUnreadable:
         assert unreadable(registered, b"").schema_id is None
 
     def test_every_reason_is_covered_here(self) -> None:
-        """A new reason needs an example above; `handler` and `compression` are the consumer's own."""
+        """A new reason needs an example above; `other-topic`, `handler` and `compression` are the consumer's own."""
         assert set(Reason) == {
             Reason.NOT_FRAMED, Reason.TOO_SHORT, Reason.ID_IN_HEADERS, Reason.UNKNOWN_ID, Reason.FOREIGN_SCHEMA,
             Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED, Reason.NOT_READABLE, Reason.BREAKS_LIMIT,
-            Reason.TOMBSTONE, Reason.HANDLER, Reason.COMPRESSION,
+            Reason.TOMBSTONE, Reason.OTHER_TOPIC, Reason.HANDLER, Reason.COMPRESSION,
         }  # fmt: skip
 
     @settings(derandomize=True, max_examples=3_000, suppress_health_check=[HealthCheck.function_scoped_fixture])

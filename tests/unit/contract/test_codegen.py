@@ -204,7 +204,7 @@ class TestRich:
         """The ends of every limit are within what the types take."""
         record: type[Record] = module.Parcel
         golden = make_golden(json.loads(record.SCHEMA))
-        assert len(golden) == 2
+        assert len(golden) > 2
         for one in golden:
             value = decode(one.avro, record, record.SCHEMA)
             assert decode(encode(value), record, record.SCHEMA) == value
@@ -254,6 +254,97 @@ class TestVersions:
         assert module_path(subject).read_text("utf-8") == generate(subject)
 
 
+NAMES = [
+    "self", "cls", "data", "at", "byte", "size", "end", "frame", "len", "type", "bool", "int", "float", "str",
+    "bytes", "list", "dict", "classmethod", "property", "object", "TABLE", "MAGNITUDE", "NON_NEGATIVE", "FLOAT",
+    "DOUBLE", "varint", "read_varint", "Record", "Meta", "field", "Annotated", "Literal", "Self", "datetime",
+    "decimal", "uuid", "f", "builtins", "typing", "msgspec", "contract", "decode_fast", "l", "I", "O", "camelCase",
+    "_x", "super", "match", "case",
+]  # fmt: skip
+OTHERS = [
+    {"name": "int", "type": "int", "default": 1},
+    {"name": "str", "type": "string", "default": "a"},
+    {"name": "list", "type": {"type": "array", "items": "int"}, "default": []},
+    {"name": "field", "type": {"type": "map", "values": "string"}, "default": {"x": "y"}},
+    {"name": "datetime", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "Annotated", "type": ["null", "float"], "default": None},
+]
+
+
+def names(top: str) -> dict[str, Any]:
+    """Give a record called so, with fields, enums, symbols and records called as what a generated module needs."""
+    fields: list[dict[str, Any]] = [{"name": name, "type": "int", "default": 3} for name in NAMES]
+    for name in NAMES:
+        symbols = {"type": "enum", "name": f"e.{name}", "symbols": ["TABLE", "None", "int", "def"]}
+        literal = {"name": "Literal", "type": symbols, "default": "TABLE"}
+        inner = {"type": "record", "name": f"n.{name}", "fields": [*OTHERS, literal]}
+        fields.append({"name": f"of_{name}", "type": inner})
+    return {"type": "record", "name": f"top.{top}", "fields": fields}
+
+
+@pytest.mark.parametrize("top", ["FLOAT2", "TABLE3", "int2", "Order"])
+def test_no_name_of_avro_hides_what_the_module_needs(tmp_path: Path, top: str) -> None:
+    """Formatter, linter and mypy take it, and its records travel."""
+    path = tmp_path / "generated_names.py"
+    path.write_text(generate(release(tmp_path / "schemas", names(top))), "utf-8")
+    for command in (["format", "--check"], ["check", "--ignore=INP001"]):
+        ruff = [str(Path(sys.executable).parent / "ruff"), *command, "--config", str(PROJECT / "pyproject.toml")]
+        run = subprocess.run([*ruff, path], check=False, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", path],
+        env={"MYPYPATH": str(PROJECT), "MYPY_CACHE_DIR": str(PROJECT / ".mypy_cache" / "unit")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+    spec = importlib.util.spec_from_file_location("generated_names", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    moment = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
+    made: Record = build(getattr(module, top), {f"of_{name}": {"datetime": moment} for name in NAMES})
+    assert decode(encode(made), type(made), made.SCHEMA) == made
+
+
+@pytest.mark.parametrize("top", ["FLOAT", "DOUBLE", "TABLE", "Record", "Meta", "field", "datetime", "varint", "data"])
+def test_a_record_may_be_called_as_what_its_module_needs(tmp_path: Path, top: str) -> None:
+    """It is written and read the fast way, with numbers of every length."""
+    fields = [{"name": name, "type": type_} for name, type_ in zip("abcd", ["float", "double", "string", "long"])]  # noqa: B905 - four each
+    module: dict[str, Any] = {"__name__": "generated"}
+    exec(generate(release(tmp_path, {"type": "record", "name": top, "fields": fields})), module)  # noqa: S102 - our own
+    for length in (1, 63, 64, 8192):
+        made = module[top](0.5, 0.25, "x" * length, 2**40)
+        written = made.encode_fast(b"")
+        assert written == encode(made)
+        assert made.DECODERS[made.SCHEMA](written, 0) == made
+
+
+@pytest.mark.parametrize(("top", "nested"), [("class", "A"), ("__name__", "A"), ("AV1", "A")])
+def test_a_record_whose_name_python_cannot_have_is_refused(tmp_path: Path, top: str, nested: str) -> None:
+    inner = {"name": "it", "type": {"type": "record", "name": nested, "fields": []}}
+    with pytest.raises(ContractError, match=f"{top} cannot be a class's name in Python"):
+        generate(release(tmp_path, {"type": "record", "name": top, "fields": [inner]}))
+
+
+def test_a_default_of_a_float_is_the_float_that_is_written(tmp_path: Path) -> None:
+    """As what is written and read is."""
+    assert f"    it: float· = {0.10000000149011612!r}\n" in generate(of_field(tmp_path, "float", default=0.1))
+
+
+@pytest.mark.parametrize("precision", [0, -1, 1.5, "4", None, True])
+def test_an_invalid_logical_type_is_its_underlying_type(tmp_path: Path, precision: Any) -> None:
+    """Avro ignores it, whatever a library says to it; encoder and decoder agree."""
+    type_ = {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": 2}
+    module: dict[str, Any] = {"__name__": "generated"}
+    exec(generate(of_field(tmp_path, {"type": "array", "items": type_})), module)  # noqa: S102 - our own
+    made = module["Thing"]([b"ab"])
+    assert encode(made) == b"\x02\x04ab\0"
+    assert decode(encode(made), type(made), made.SCHEMA) == made
+
+
 ENUM = {"type": "enum", "name": "E", "symbols": ["A"]}
 DATE = {"type": "int", "logicalType": "date"}
 NESTED = {"type": "record", "name": "N", "fields": []}
@@ -290,12 +381,12 @@ def test_what_has_no_python_type_is_refused_with_file_and_field(
 @pytest.mark.parametrize(
     ("type_", "attributes", "found"),
     [
-        ("string", {"doc": "Any remark, a uuid."}, "    it: str\n"),
-        ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str\n"),
-        ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record, frozen=True):\n"),
-        ("string", {"doc": "9 \u2013 17", "default": "\u2013"}, "    it: str = '\u2013'\n"),
+        ("string", {"doc": "Any remark, a uuid."}, "    it: str·\n"),
+        ("string", {"doc": "https://pizza.example/" + "a" * 100}, "    it: str·\n"),
+        ("string", {"doc": "Price = net + tax."}, "class ThingV1(Record·, frozen=True):\n"),
+        ("string", {"doc": "9 \u2013 17", "default": "\u2013"}, "    it: str· = '\u2013'\n"),
         ({"type": "record", "name": "n.Sub", "doc": "9 \u2013 17", "fields": []}, {}, "    it: SubV1\n"),
-        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, "    it: Literal['NEW']\n"),
+        ({"type": "enum", "name": "a.b.State", "symbols": ["NEW"]}, {}, "    it: Literal·['NEW']\n"),
         ({"type": "record", "name": "n.Sub", "fields": []}, {}, "    it: SubV1\n"),
     ],
 )

@@ -20,7 +20,7 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
 from contract import lookups
-from contract.errors import ContractError, Forbidden, NotRegistered, Unavailable
+from contract.errors import ContractError, Forbidden, NotRegistered, SettingError, Unavailable
 from contract.lookups import Registered
 from contract.registry import Plan, apply, check_live, plan
 from contract.subjects import Contract, Subject, load_contract
@@ -514,6 +514,14 @@ class TestAnswers:
             (httpx2.ConnectError("[Errno 111] Connection refused"), Unavailable, "does not answer: [Errno 111]"),
             (httpx2.ReadTimeout(""), Unavailable, "does not answer: ReadTimeout"),
             (httpx2.RemoteProtocolError("closed"), Unavailable, "does not answer: closed"),
+            (httpx2.Response(409, json={"message": "no"}), Unavailable, "answered 409: no"),
+            (httpx2.Response(302, headers={"Location": "/x"}), Unavailable, "answered 302: a redirect, which is not"),
+            (httpx2.Response(404, json={"error_code": "40401"}), Unavailable, "is not a schema registry (404)"),
+            (httpx2.Response(404, json={"error_code": [40401]}), Unavailable, "is not a schema registry (404)"),
+            (httpx2.Response(500, json={"message": ["a\x1b"]}), Unavailable, r"answered 500: ['a\x1b']"),
+            (httpx2.Response(200, text="[" * 100_000), Unavailable, "(maximum recursion depth exceeded"),
+            (httpx2.DecodingError("incorrect header check"), Unavailable, "JSON (incorrect header check)"),
+            (httpx2.InvalidURL("Invalid port"), SettingError, "SCHEMA_REGISTRY_URL is not usable: Invalid port"),
             (OAuthTokenError("no token"), Forbidden, "BEARER_AUTH_ISSUER_ENDPOINT_URL: no token"),
         ],
     )
@@ -570,6 +578,21 @@ class TestAnswers:
         """Else every message would be framed with id 0."""
         with pytest.raises(Unavailable, match="names no version and id"):
             lookups.lookup(server(lambda _: httpx2.Response(200, json={})), subject.name, subject.newest.text)
+
+    @pytest.mark.parametrize("number", ["7", "", -1, 0, 1.5, True, 2**31, 2**64, [1], {}])
+    @pytest.mark.parametrize("name", ["id", "version"])
+    def test_a_number_that_is_none_is_no_registrys(self, subject: Subject, name: str, number: object) -> None:
+        """An id has 32 bits in a message, and Java's are signed."""
+        held = {"subject": subject.name, "version": 1, "id": 1, "schema": "{}"} | {name: number}
+        with pytest.raises(Unavailable, match="is not a schema registry"):
+            lookups.lookup(server(lambda _: httpx2.Response(200, json=held)), subject.name, subject.newest.text)
+
+    def test_what_a_server_sends_is_quoted_in_part(self) -> None:
+        client = server(lambda _: httpx2.Response(502, text="<html>\n" * 10_000))
+        with pytest.raises(Unavailable, match="answered 502: Unknown Schema Registry Error") as raised:
+            lookups.schema_of(client, 1)
+        assert len(str(raised.value)) < 400
+        assert str(raised.value).isprintable()
 
     def test_deleted_versions_are_found_too(self, subject: Subject) -> None:
         """What they wrote may still be in the topic."""

@@ -124,6 +124,16 @@ def removed(name: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [('"minimum": 1', '"order": "up"'), ('"minimum": 1', '"minimum": NaN'), ("A pizza", r"\ud83c\udf55 pizza")],
+)
+def test_what_was_released_is_read_as_it_is(schemas: Path, old: str, new: str) -> None:
+    """It is in topics and registries, whatever would be said of it today."""
+    changed(V1, old, new)(schemas)
+    assert load_contract(schemas).subject("order").released
+
+
+@pytest.mark.parametrize(
     ("edit", "file", "sentence"),
     [
         (removed(YAML), YAML, "cannot be read: No such file or directory; SCHEMAS_DIR names its directory"),
@@ -135,6 +145,7 @@ def removed(name: str) -> Callable[[Path], None]:
         (changed(YAML, "key:", "keys:"), YAML, "unknown field `keys`"),
         (changed(YAML, "FULL_TRANSITIVE", "FULLY"), YAML, "Invalid enum value 'FULLY'"),
         (changed(YAML, "partitions: 1", "partitions: 0"), YAML, "Expected `int` >= 1"),
+        (changed(YAML, "partitions: 1", "partitions: 1000000000000"), YAML, "Expected `int` <= 10000"),
         (changed(YAML, "limit-changed: error", "limit-changed: fatal"), YAML, "Invalid enum value 'fatal'"),
         (changed(YAML, "pizza-order-value", "pizza-order"), YAML, "must end with -value or -key"),
         (changed(YAML, "pizza-order-value", '":.kitchen:pizza-order-value"'), YAML, "is a subject of a context, and no topic can have that name; name it without the context, which SCHEMA_REGISTRY_URL may end with"),  # noqa: E501
@@ -157,6 +168,15 @@ def removed(name: str) -> Callable[[Path], None]:
         (changed(AVSC, '"string"', '"strin"'), AVSC, "unknown type `strin`: neither one of Avro's own nor defined before (at /fields/0/type)"),  # noqa: E501
         (changed(AVSC, '"name": "pizza", ', ""), AVSC, "(at /fields/0)"),
         (text(AVSC, '{"type": "record", "name": "Order", "fields": 3}'), AVSC, "has no list of `fields`"),
+        (changed(AVSC, '"minimum": 1', '"minimum": NaN'), AVSC, "order.avsc:8:49: not JSON: NaN is no number of JSON"),
+        (changed(AVSC, '"minimum": 1', '"minimum": -Infinity'), AVSC, "not JSON: -Infinity is no number of JSON"),
+        (changed(AVSC, '"minimum": 1', '"x": [{"y": 1e999}]'), AVSC, "not JSON: 1e999 is larger than any double"),
+        (changed(AVSC, '"minimum": 1', '"x": 9223372036854775808'), AVSC, "is larger than any long"),
+        (changed(AVSC, '"A pizza', r'"\ud800 A pizza'), AVSC, "holds half of a surrogate pair: no text"),
+        (changed(AVSC, '"minimum"', r'"a\udfff"'), AVSC, "holds half of a surrogate pair: no text"),
+        (changed(AVSC, "]\n}", "]\n} {}"), AVSC, "not JSON: Extra data"),
+        (changed(AVSC, '"name": "Order"', '"name": "Order", "aliases": ["old-order"]'), AVSC, "the alias 'restaurant.old-order' of `restaurant.Order` is no name"),  # noqa: E501
+        (changed(AVSC, '"minimum": 1', '"order": "up"'), AVSC, "order.avsc:8:47: no Avro schema: the order of"),
         (text(V1, "{"), "order.v1.avsc", "order.v1.avsc:1:2: not JSON"),
         (changed(V1, '"int"', '"integer"'), "order.v1.avsc", "unknown type `integer`"),
         (lambda schemas: (schemas / "released/order.v3.avsc").mkdir(), "order.v3.avsc", "Is a directory"),

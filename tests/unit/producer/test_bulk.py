@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Event
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import pytest
+from msgspec import Meta
 
 from contract.errors import RecordFileError, SettingError, StorageUnavailable
 from contract.order import OrderV1, OrderV2
@@ -20,8 +21,20 @@ from contract.subjects import Subject
 from producer.bulk import add_file_arguments, publish_file
 from producer.publishing import Delivery, RecordProducer, print_delivery
 from producer.record_files import RecordFile
+from producer.undelivered import Undelivered
 
 ORDERS = b'{"pizza": "margherita", "table": 1}\n\n{"pizza": "funghi", "table": 2, "order_id": "mine"}\n'
+
+
+class Short(Record, frozen=True):
+    """A record whose identity is short."""
+
+    pizza: str
+    table: int
+    order_id: Annotated[str, Meta(max_length=34)] = ""
+
+    VERSION: ClassVar[int] = 1
+    SCHEMA: ClassVar[str] = ""
 
 
 class Recorder:
@@ -110,16 +123,33 @@ class TestIdentities:
         publish(again, path=tmp_path / "copy.jsonl")
         assert again.sent == recorder.sent
 
-    def test_a_batch_name_makes_others(self, publish: Callable[..., int], recorder: Recorder) -> None:
-        assert publish(recorder, "--batch", "evening") == 0
-        assert [order.order_id for order in recorder.sent] == ["evening:0000000001", "mine"]
+    @pytest.mark.parametrize("name", ["evening", "", "x" * 10_000, "\n:é\udcff\ud800\0"])
+    def test_a_batch_name_makes_others(self, publish: Callable[..., int], recorder: Recorder, name: str) -> None:
+        """Whatever the name is."""
+        named = hashlib.sha256(ORDERS).digest() + b"\0" + name.encode("utf-8", "surrogatepass")
+        assert publish(recorder, "--batch", name) == 0
+        batch = hashlib.sha256(named).hexdigest()[:24]
+        assert [order.order_id for order in recorder.sent] == [f"{batch}:0000000001", "mine"]
 
-    def test_a_batch_name_that_makes_no_valid_identity_is_refused(
+    def test_two_files_of_one_batch_share_none(
+        self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """Although their first lines are equal; the same file in the same batch has the same again."""
+        one = b'{"pizza": "a", "table": 1}\n'
+        for content in (one * 2, one * 3, one * 2):
+            publish(recorder, "--batch", "evening", content=content, path=tmp_path / "orders.jsonl")
+        identities = [order.order_id for order in recorder.sent]
+        assert len(set(identities)) == 5
+        assert identities[:2] == identities[5:]
+
+    def test_a_schema_without_room_for_them_is_refused_before_anything_is_sent(
         self, publish: Callable[..., int], recorder: Recorder
     ) -> None:
-        with pytest.raises(RecordFileError, match="is no name for these records: order_id is "):
-            publish(recorder, "--batch", "x" * 60)
-        assert recorder.sent == []
+        """But not a file that needs none."""
+        with pytest.raises(RecordFileError, match=r"has lines without order_id.* expected str of length <="):
+            publish(recorder, record=Short)
+        assert (recorder.connected, recorder.sent) == (0, [])
+        assert publish(recorder, content=b'{"pizza": "a", "table": 1, "order_id": "mine"}\n', record=Short) == 0
 
     def test_a_version_without_an_identity_has_none(self, publish: Callable[..., int], recorder: Recorder) -> None:
         assert publish(recorder, content=b'{"pizza": "a", "table": 1}\n', record=OrderV1) == 0
@@ -191,7 +221,7 @@ class TestUndelivered:
     ) -> None:
         stuck = Recorder(limit=1)
         assert publish(stuck, content=b'{"pizza": "a", "table": 1}\n' * 3) == 1
-        (kept,) = (tmp_path / "data").iterdir()
+        (kept,) = (tmp_path / "data").glob("undelivered-*.jsonl")
         error = capsys.readouterr().err
         assert error.splitlines()[0].startswith("published 1 orders in ")
         assert f"2 orders were not acknowledged (no broker) and are kept in {kept}; " in error
@@ -204,17 +234,50 @@ class TestUndelivered:
         self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
     ) -> None:
         publish(recorder)
-        assert not (tmp_path / "data").exists()
+        assert [*(tmp_path / "data").iterdir()] == []
 
-    def test_a_directory_that_cannot_be_made_is_named(self, publish: Callable[..., int], tmp_path: Path) -> None:
+    def test_a_directory_that_cannot_be_made_is_named(
+        self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """Before anybody is asked."""
         (tmp_path / "data").write_text("a file")
-        with pytest.raises(StorageUnavailable, match=r"data/undelivered-.*\.jsonl cannot be written"):
-            publish(Recorder(limit=0))
+        with pytest.raises(StorageUnavailable, match=r"/data cannot be read: Not a directory; nothing was sent"):
+            publish(recorder)
+        assert (recorder.connected, recorder.sent) == (0, [])
+
+    def test_what_cannot_be_kept_after_all_is_said_with_what_to_do(
+        self, publish: Callable[..., int], tmp_path: Path
+    ) -> None:
+        """As when the directory is gone meanwhile."""
+
+        class Moving(Recorder):
+            def publish_all(self, *arguments: Any) -> int:
+                (tmp_path / "data").rename(tmp_path / "elsewhere")
+                (tmp_path / "data").write_text("a file")
+                return super().publish_all(*arguments)
+
+        with pytest.raises(StorageUnavailable) as refused:
+            publish(Moving(limit=1))
+        assert re.search(
+            r"data/undelivered-.*\.jsonl cannot be written: File exists; "
+            r"give .*orders\.jsonl again: what was sent of it is recorded once$",
+            str(refused.value),
+        )
+
+    def test_two_files_of_the_same_moment_have_two_names(self, tmp_path: Path) -> None:
+        """As two containers do that share a volume, and both of whose processes are number 1."""
+        paths: list[Path] = []
+        for _ in range(3):
+            with Undelivered[OrderV2](tmp_path) as undelivered:
+                undelivered.add(OrderV2("a", 1, "mine"), "no broker")
+            paths.append(undelivered.path)
+        assert sorted(paths) == sorted(tmp_path.iterdir())
+        assert all(re.fullmatch(r"undelivered-\d+T\d+-\d+(-\d)?\.jsonl", path.name) for path in paths)
 
     def test_it_is_kept_for_us_alone(self, publish: Callable[..., int], tmp_path: Path) -> None:
         publish(Recorder(limit=0))
-        (kept,) = (tmp_path / "data").iterdir()
-        assert [path.stat().st_mode & 0o777 for path in (kept, kept.parent)] == [0o600, 0o700]
+        for path in (tmp_path / "data").iterdir():
+            assert [one.stat().st_mode & 0o777 for one in (path, path.parent)] == [0o600, 0o700]
 
     def test_nothing_is_sent_where_others_could_plant_what_is_kept(
         self, publish: Callable[..., int], recorder: Recorder, tmp_path: Path
@@ -233,7 +296,8 @@ class TestUndelivered:
             name = time.strftime("%Y%m%dT%H%M%S", time.localtime(now + second))
             link = tmp_path / "data" / f"undelivered-{name}-{os.getpid()}.jsonl"
             link.symlink_to(tmp_path / ("nothing" if second % 2 else "orders.jsonl"))
-        with pytest.raises(SettingError, match="is a symbolic link, and is not followed; run: rm "):
-            publish(Recorder(limit=0))
+        assert publish(Recorder(limit=0)) == 1
+        (kept,) = (tmp_path / "data").glob("undelivered-*-2.jsonl")
+        assert len(kept.read_bytes().splitlines()) == 2
         assert not (tmp_path / "nothing").exists()
         assert (tmp_path / "orders.jsonl").read_bytes() == ORDERS

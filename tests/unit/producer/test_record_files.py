@@ -12,7 +12,7 @@ import pytest
 from contract.errors import RecordFileError
 from contract.order import OrderV1, OrderV2
 from contract.records import R, Record
-from producer.record_files import BLOCK, LONGEST_LINE, RecordFile, Summary
+from producer.record_files import BLOCK, LONGEST_LINE, Beginning, RecordFile, Summary
 
 GOOD = b'{"pizza": "margherita", "table": 17}'
 
@@ -283,8 +283,47 @@ class TestTwoReadings:
         next(chunks)
         with path.open("ab") as more:
             more.write(GOOD)
-        with pytest.raises(RecordFileError, match="give it again, as it is now"):
+        with pytest.raises(RecordFileError, match="was changed while it was being sent"):
             list(chunks)
+
+    @pytest.mark.parametrize("name", ["orders.jsonl", "orders.csv"])
+    def test_what_is_added_after_it_was_opened_is_not_read(self, tmp_path: Path, name: str) -> None:
+        line = GOOD + b"\n" if name.endswith("jsonl") else b"margherita,17\n"
+        header = b"" if name.endswith("jsonl") else b"pizza,table\n"
+        path = write(tmp_path, header + line * 3_000, name)
+        file = opened(path, OrderV2)
+        with path.open("ab") as more:
+            more.write(line * 3)
+        assert file.check().valid == 3_000
+
+    @pytest.mark.parametrize(
+        ("content", "after", "lines"),
+        [
+            (b"a\nb\n", b"", 2),
+            (b"a\nb\n", b"c", 2),
+            (b"a\nb", b"", 2),
+            (b"a\nb", b"\n", 2),
+            (b"a\nb", b"\r\nc", 2),
+            (b"a\nb\r", b"\nc", 2),
+            (b"a\nb", b"c\n", 1),
+            (b"a\nb", b" \n", 1),
+            (b"a", b"b", 0),
+        ],
+    )
+    def test_a_line_is_of_a_beginning_where_it_ends_with_it(
+        self, tmp_path: Path, content: bytes, after: bytes, lines: int
+    ) -> None:
+        file = opened(write(tmp_path, content + after), OrderV2)
+        sizes = {len(content), len(content + after)}
+        assert file.beginnings({1_000, *sizes}).keys() == sizes
+        assert file.beginnings(sizes)[len(content)] == Beginning(hashlib.sha256(content).hexdigest(), lines)
+
+    @pytest.mark.parametrize("name", ["orders.jsonl", "orders.csv"])
+    def test_a_disk_that_fails_is_named(self, tmp_path: Path, name: str) -> None:
+        """The memory of a process is a file that has no end and cannot be read at its beginning."""
+        (tmp_path / name).symlink_to("/proc/self/mem")
+        with pytest.raises(RecordFileError, match=f"{name} cannot be read: "):
+            opened(tmp_path / name, OrderV2).check()
 
 
 @pytest.mark.parametrize("name", ["orders.jsonl", "orders.csv"])

@@ -11,9 +11,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import ClientFailed, Forbidden, NotRegistered, PipelineError, SettingError, Unavailable
+from runtime.aside import Aside
 from runtime.clients import (
     LEAVE_SECONDS,
-    Aside,
     broker_error,
     consumer_properties,
     leave,
@@ -100,6 +100,15 @@ class TestBadSettings:
             ("registry:8081", {}),
             ("ftp://registry", {}),
             ("http://[", {}),
+            ("http://", {}),
+            ("http://registry:port", {}),
+            ("http://registry:65536", {}),
+            ("http://registry,http://registry:port", {}),
+            ("httpx://registry", {}),
+            ("mocking", {}),
+            ("http://registry", {"proxy": "socks5://localhost:1080"}),
+            ("http://registry", {"proxy": "http://localhost:port"}),
+            ("http://registry", {"proxy": "ftp://localhost"}),
             ("http://registry", {"ssl.ca.location": "/nonexistent/ca.pem"}),
             ("http://registry", {"basic.auth.user.info": "no colon"}),
             ("http://registry", {"bearer.auth.credentials.source": "NOWHERE"}),
@@ -108,6 +117,11 @@ class TestBadSettings:
     def test_a_registry_that_cannot_be_used(self, url: str, properties: dict[str, str]) -> None:
         with pytest.raises(SettingError, match="SCHEMA_REGISTRY_URL or another SCHEMA_REGISTRY_"):
             registry_client(Settings(schema_registry_url=url, registry=properties))
+
+    def test_a_proxy_of_the_environment_that_cannot_be_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALL_PROXY", "socks5://localhost:1080")
+        with pytest.raises(SettingError, match="SOCKS proxy"):
+            registry_client(Settings(schema_registry_url="http://registry.invalid"))
 
 
 class TestWaiting:

@@ -90,10 +90,10 @@ def test_an_error_is_one_sentence_and_its_exit_code(
     [(Unavailable, "; start them, or set KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL"), (Forbidden, "")],
 )
 def test_an_error_of_the_servers_names_them_without_their_secrets(
-    error: type[PipelineError], todo: str, capsys: pytest.CaptureFixture[str]
+    error: type[PipelineError], todo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ("--kafka-bootstrap-servers", "b:9092", "--schema-registry-url", "http://me:hunter2@r:8081")
-    assert run(failing(error("no answer")), *flags) == 2
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", "http://me:hunter2@r:8081")
+    assert run(failing(error("no answer")), "--kafka-bootstrap-servers", "b:9092") == 2
     assert capsys.readouterr().err == f"thing: no answer (broker b:9092, registry http://me:***@r:8081){todo}\n"
 
 
@@ -115,6 +115,45 @@ def test_a_bad_setting_ends_before_the_body_runs(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "thing: TOPIC_PARTITIONS is '0': expected int >= 1\n"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@r",
+        "https://r:8081,https://me:hunter2@s/path",
+        "http://hunter2@r",
+        "http://me:hunter/2@r",
+        "me:hunter2@r:8081",
+    ],
+)
+@pytest.mark.parametrize("flag", ["--schema-registry-url={}", "--schema-reg={}"])
+def test_credentials_in_a_flag_are_refused_and_the_variable_is_named(
+    flag: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list of processes shows every user what a flag says."""
+    assert run(failing(AssertionError("the body ran")), flag.format(url)) == 2
+    said = capsys.readouterr().err
+    assert "thing: --schema-registry-url holds credentials" in said
+    assert "set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO" in said
+    assert "hunter" not in said
+
+
+def test_an_address_without_credentials_is_taken_from_a_flag() -> None:
+    seen: list[str] = []
+
+    def body(_flags: Namespace, settings: Settings) -> int:
+        seen.append(settings.schema_registry_url)
+        return 0
+
+    assert run(body, "--schema-registry-url", "http://r:8081/apis,http://s") == 0
+    assert seen == ["http://r:8081/apis,http://s"]
+
+
+def test_the_boards_token_has_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(failing(AssertionError("the body ran")), "--board-token", "x")
+    assert "unrecognized arguments: --board-token" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("--no-such-flag",), ("too", "many")])
 def test_bad_arguments_exit_with_2(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -128,7 +167,8 @@ def test_help_lists_every_setting_and_ends_with_an_example(capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert "KAFKA_BOOTSTRAP_SERVERS, default localhost:9092" in " ".join(shown.split())
-    assert all(f"--{name.replace('_', '-')}" in shown for name in Settings.__struct_fields__[:-2])
+    for name in Settings.__struct_fields__[:-2]:
+        assert (f"--{name.replace('_', '-')} " in shown) == (name != "board_token"), "a secret has no flag"
     assert shown.rstrip().endswith("example: thing --fast")
 
 

@@ -67,6 +67,11 @@ class TestSources:
         [
             ("TOPIC_PARTITIONS", "0"),
             ("TOPIC_PARTITIONS", "three"),
+            ("TOPIC_PARTITIONS", "1000000000000"),
+            ("TOPIC_REPLICATION", "9" * 30),
+            ("REQUEST_TIMEOUT", "nan"),
+            ("STARTUP_TIMEOUT", "inf"),
+            ("METRICS_PORT", "65536"),
             ("TOPIC_REPLICATION", "-1"),
             ("STARTUP_TIMEOUT", "0"),
             ("STARTUP_TIMEOUT", "nan"),

@@ -37,6 +37,15 @@ def java(folder: Path, version: str) -> None:
     command(folder / "java", f"""echo 'openjdk version "{version}" 2025-04-15' >&2""")
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "9" * 30, "nan"])
+def test_a_port_that_is_none(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever runs already."""
+    for flag in ("--kafka-port", "--registry-port"):
+        with pytest.raises(SystemExit):
+            main(["up", flag, port])
+        assert f"invalid port_number value: '{port}'" in capsys.readouterr().err
+
+
 def test_no_java(tmp_path: Path) -> None:
     """Without Java the command says what to install, in one line, and exits with 2."""
     run = subprocess.run(

@@ -1,0 +1,85 @@
+"""Keeps what was not acknowledged in a file that can be sent again, identities included."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import IO, Generic
+
+import msgspec
+
+from contract.errors import RecordFileError, StorageUnavailable
+from contract.records import R
+from runtime.data_dir import open_data_dir
+
+
+class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
+    """A JSON Lines file in a directory; both are made when there is something to keep.
+
+    Whatever writes raises StorageUnavailable when the disk does not let it, and then `count` is 0.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.count = 0
+        self.reason = ""
+        """Of the last one that was added."""
+        self._names = (
+            directory / f"undelivered-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}{again}.jsonl"
+            # The first process of every container has the same number.
+            for again in itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        )
+        self.path = next(self._names)
+        self._file: IO[bytes] | None = None
+
+    def add(self, record: R, reason: str) -> None:
+        """Keep a record."""
+        try:
+            file = self._file = self._file or self._open()
+            file.write(msgspec.json.encode(record) + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.count += 1
+        self.reason = reason
+
+    def add_all(self, records: Iterable[R], reason: str) -> None:
+        """Keep records, or none of them when reading them raises RecordFileError, which is passed on."""
+        count, size = self.count, self._file.tell() if self._file else 0
+        try:
+            for record in records:
+                self.add(record, reason)
+        except RecordFileError:
+            try:
+                if self._file:
+                    self._file.truncate(self._file.seek(size))
+            except OSError as error:
+                raise self._unwritable(error) from None
+            self.count = count
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is None:
+            return
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                if not self._file.tell():
+                    self.path.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _open(self) -> IO[bytes]:
+        open_data_dir(self.path.parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            with suppress(FileExistsError):  # or a link that somebody has put there
+                return os.fdopen(os.open(self.path, flags, 0o600), "wb")
+            self.path = next(self._names)
+
+    def _unwritable(self, error: OSError) -> StorageUnavailable:
+        self.count = 0
+        return StorageUnavailable(f"{self.path} cannot be written: {error.strerror}")
