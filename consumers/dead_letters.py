@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
 from contract.binary import resolve
 from contract.errors import PipelineError, Reason, SettingError, TopicError
-from contract.lookups import schema_text
+from contract.lookups import parse_registered, schema_of
 from contract.subjects import Subject, load_contract
 from runtime.clients import registry_client
 from runtime.command import FAILED, OK, create_parser, run_command
@@ -130,10 +130,11 @@ def _read_anyhow(value: bytes, settings: Settings, reader: str) -> str:
     if len(value) < _FRAME_BYTES or value[0] != 0:
         return "nothing: they are not framed"
     try:
-        text = schema_text(registry_client(settings), schema_id)
-        if text is None:
+        registry = registry_client(settings)
+        schema = schema_of(registry, schema_id)
+        if schema is None:
             return f"nothing: the registry knows no schema of id {schema_id}"
-        return ascii(resolve(value, text, reader, start=_FRAME_BYTES))
+        return ascii(resolve(value, parse_registered(registry, schema), reader, start=_FRAME_BYTES))
     except PipelineError as error:
         return f"nothing: {error}"
 

@@ -6,14 +6,12 @@ Both classes are confluent-kafka's `Serializer` and `Deserializer`, so they fit 
 
 from __future__ import annotations
 
-import json
 import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.serialization import Deserializer, SerializationContext, Serializer
@@ -22,6 +20,9 @@ from contract import lookups
 from contract.errors import Reason, Refused, Unreadable
 from contract.records import R
 
+if TYPE_CHECKING:
+    from contract.avro_schema import Type
+
 ASK_AGAIN_SECONDS = 1.0
 """How long an id that is no good counts as no good: many messages of it are not to be many questions."""
 _FRAME = struct.Struct(">bI")
@@ -29,15 +30,13 @@ _MAGIC = 0
 NOT_PLAIN = (ValueError, IndexError, OverflowError, TypeError, struct.error)
 """What a generated encoder or decoder may raise for values and bytes that fastavro is to judge."""
 _NOT_PLAINLY = (*NOT_PLAIN, KeyError)  # the latter for a frame that is not known yet
-# Confluent's newer framing keeps the id in a header of one of these names and leaves the value unframed.
-_ID_HEADERS = frozenset({"__value_schema_id", "__key_schema_id"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Writers:
     """By the frame of its messages, each writer of a subject: its schema, and the fast way to read what it wrote."""
 
-    texts: dict[bytes, str] = field(default_factory=dict)
+    schemas: dict[bytes, Type] = field(default_factory=dict)
     decoders: dict[bytes, Callable[[bytes, int], Any]] = field(default_factory=dict)
 
 
@@ -100,11 +99,12 @@ class RecordDeserializer(Deserializer, Generic[R]):
         """
         if data is None:
             raise Unreadable(Reason.TOMBSTONE, "it has no value (a tombstone)")
-        if ctx is not None and ctx.headers and _has_id_header(ctx.headers):
+        # Confluent's newer framing keeps the id in a header, of another name for keys, and leaves the bytes unframed.
+        if ctx is not None and ctx.headers and _has_header(ctx.headers, f"__{ctx.field}_schema_id"):
             raise Unreadable(Reason.ID_IN_HEADERS, "its schema id is in the headers, this reader wants it in the value")
         subject = subject_of(ctx)
         writers, frame = self._writers[subject], data[: _FRAME.size]
-        if frame not in writers.texts:
+        if frame not in writers.schemas:
             self._meet_writer(data, subject)
         record: R | None = _read_fast(writers, data)
         if record is not None:
@@ -112,7 +112,7 @@ class RecordDeserializer(Deserializer, Generic[R]):
         from contract import binary  # noqa: PLC0415 - few messages need it
 
         try:
-            return binary.decode(data, self.record, writers.texts[frame], start=_FRAME.size)
+            return binary.decode(data, self.record, writers.schemas[frame], start=_FRAME.size)
         except Unreadable as error:
             error.schema_id = schema_id_of(data)
             raise
@@ -142,33 +142,46 @@ class RecordDeserializer(Deserializer, Generic[R]):
         magic, schema_id = _FRAME.unpack_from(data)
         if magic != _MAGIC:
             raise Unreadable(Reason.NOT_FRAMED, f"its first byte is {magic & 0xFF:#04x}, not the magic byte 0")
-        text = self._schema(subject, schema_id)
-        schema, frame = _values(text), data[: _FRAME.size]
-        fast = (read for known, read in self.record.DECODERS.items() if _values(known) == schema)
-        self._writers[subject].texts[frame] = text
-        self._writers[subject].decoders[frame] = next(fast, _no_fast_way)
+        writer, frame = self._writer(subject, schema_id), data[: _FRAME.size]
+        self._writers[subject].schemas[frame] = writer
+        self._writers[subject].decoders[frame] = self._fast_way(writer)
 
-    def _schema(self, subject: str, schema_id: int) -> str:
-        """Fetch the schema behind an id, which counts only when it is one of this subject's."""
+    def _fast_way(self, writer: Type) -> Callable[[bytes, int], Any]:
+        """Return the generated decoder for what a writer writes: it rests on names and layout alone."""
+        from contract.binary import parse_writer  # noqa: PLC0415 - who only writes need not wait for it
+        from contract.canonical import is_laid_out_alike  # noqa: PLC0415
+
+        known = ((parse_writer(text), read) for text, read in self.record.DECODERS.items())
+        return next((read for schema, read in known if is_laid_out_alike(schema, writer)), _no_fast_way)
+
+    def _writer(self, subject: str, schema_id: int) -> Type:
+        """Return the schema behind an id, which counts only when it is one of this subject's."""
         if time.monotonic() >= self._ask_again_at:
             self._refused.clear()
         if refused := self._refused.get((subject, schema_id)):
             raise Unreadable(refused.reason, str(refused), schema_id)
-        text = lookups.schema_text(self._registry, schema_id)
-        known = lookups.lookup(self._registry, subject, text) if text is not None else None
-        if known is not None and text is not None and known.id == schema_id:
-            return text
+        schema = lookups.schema_of(self._registry, schema_id)
+        if schema is not None and lookups.is_of_subject(self._registry, schema_id, subject):
+            try:
+                return lookups.parse_registered(self._registry, schema)
+            except Unreadable as error:
+                raise self._refuse(subject, Unreadable(error.reason, str(error), schema_id)) from None
         if not self._refused:
             # An emptied or foreign registry knows no id of ours: that is an outage, not a bad message. Its client would
             # answer what it once was told.
             self._registry.clear_caches()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
             lookups.require(self._registry, subject, self.record.SCHEMA, self.record.VERSION)
-            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
         why = (Reason.UNKNOWN_ID, f"the registry knows no schema of id {schema_id}")
-        if text is not None:
+        if schema is not None:
             why = (Reason.FOREIGN_SCHEMA, f"schema id {schema_id} does not belong to the subject {subject}")
-        self._refused[subject, schema_id] = Unreadable(*why, schema_id)
-        raise Unreadable(*why, schema_id)
+        raise self._refuse(subject, Unreadable(*why, schema_id))
+
+    def _refuse(self, subject: str, error: Unreadable) -> Unreadable:
+        """Remember that an id is no good, for a while, and return the error."""
+        if not self._refused:
+            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+        self._refused[subject, error.schema_id or 0] = error
+        return error
 
 
 def encode(value: R, frame: bytes = b"") -> bytes:
@@ -213,12 +226,5 @@ def _no_fast_way(_data: bytes, _start: int) -> None:
     return None
 
 
-def _values(text: str) -> object:
-    """Give a schema as JSON values, so that whitespace makes no difference."""
-    with suppress(ValueError):
-        return json.loads(text)
-    return None
-
-
-def _has_id_header(headers: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bool:
-    return not _ID_HEADERS.isdisjoint(headers if isinstance(headers, Mapping) else (name for name, _ in headers))
+def _has_header(headers: Mapping[str, Any] | Iterable[tuple[str, Any]], wanted: str) -> bool:
+    return wanted in (headers if isinstance(headers, Mapping) else (name for name, _ in headers))

@@ -6,8 +6,8 @@ Every function raises NotRegistered, Forbidden or Unavailable for what a registr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from confluent_kafka.schema_registry import (
@@ -19,12 +19,20 @@ from confluent_kafka.schema_registry import (
 )
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from contract import lookups
+from contract.avro_schema import Type
+from contract.canonical import is_same
 from contract.compatibility import Level, compare, required_reads
-from contract.errors import ContractError, NotRegistered, Unavailable
+from contract.errors import ContractError, NotRegistered, Unavailable, Unreadable
 from contract.gate import Finding, check_versions, finding_in, is_compatible
-from contract.lookups import Registered, answers, is_absent, lookup, unless_absent
+from contract.lookups import Registered, answers, is_absent, unless_absent
 from contract.rules import compare_limits
 from contract.subjects import SchemaFile, Subject
+
+_READ_ONLY = {"READONLY", "READONLY_OVERRIDE"}
+_SAYS_NO_MODE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+# Never permanently: what was written with it could then be read by nobody.
+_ACCEPT = "release it here too, or delete it there softly, which leaves what was written with it readable"
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,9 @@ class Plan:
     differences: tuple[Finding, ...]
     """What the registry holds otherwise than the files."""
     refused: tuple[Finding, ...]
-    """What the gate says to the versions that are missing."""
+    """What the gate says to the versions that are missing, and what the registry would say to them."""
+    ids: Mapping[int, int] = field(default_factory=dict)
+    """By each id under which the registry holds a released version, as with other metadata or rules: its number."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -61,19 +71,27 @@ class Plan:
 def plan(subject: Subject, registry: SchemaRegistryClient) -> Plan:
     """Compare one subject's released files with a registry; changes nothing.
 
-    A released version is looked up by its text, so the registry itself decides what is the same schema:
-    Confluent's stores a canonical form with its own key order, others the text as it was sent.
+    A released version is looked up by its text, so the registry itself decides what is the same schema; what it does
+    not find so is compared with the versions that it holds otherwise. Deleted versions count as present: what they
+    wrote is in the topic, and a registry that is given them again may number them anew.
     """
     level = _level(registry, subject.name)
     if level is None and subject.compatibility == Level.NONE:
         # Some registries keep no level of its own for a subject whose level is NONE.
         level = _level(registry, None)
-    numbers = unless_absent(lambda: registry.get_versions(subject.name)) or []
-    found = {file.number or 0: find(registry, subject.name, file) for file in subject.released}
-    present = {number: registered for number, registered in found.items() if registered is not None}
-    missing = tuple(file for file in subject.released if found[file.number or 0] is None)
-    differences = _differences(subject, registry, numbers, present)
-    return Plan(subject, level, present, missing, tuple(differences), check_versions(subject, missing))
+    held = _held(subject, registry)
+    present: dict[int, Registered] = {}
+    for file in subject.released:
+        same = [one for one in held if one.file is file] or [one for one in held if one.says(file)]
+        if same:
+            present[file.number or 0] = max(same, key=lambda one: one.worth).registered
+    missing = tuple(file for file in subject.released if file.number not in present)
+    differences = tuple(_differences(subject, present, [one for one in held if one.file is None]))
+    refused = check_versions(subject, missing)
+    if is_compatible((*differences, *refused)):
+        refused += (*_order(subject, held, missing), *_mode(subject, registry, missing, level))
+    ids = {one.registered.id: one.file.number or 0 for one in held if one.file is not None}
+    return Plan(subject, level, present, missing, differences, refused, ids)
 
 
 def apply(plan: Plan, registry: SchemaRegistryClient) -> Iterator[Registered]:
@@ -118,7 +136,8 @@ def check_live(
 def find(registry: SchemaRegistryClient, subject: str, file: SchemaFile) -> Registered | None:
     """Find a schema file's version and id in a subject; None when it, or one that it refers to, is not there."""
     schema = _schema(registry, file)
-    return None if schema is None else lookup(registry, subject, file.text, schema.references or (), deleted=False)
+    references = schema.references if schema else None
+    return None if schema is None else lookups.find(registry, subject, file.text, references or (), file.parsed)
 
 
 def _set_level(registry: SchemaRegistryClient, subject: Subject) -> bool:
@@ -198,41 +217,147 @@ def _verdict(subject: Subject, registry: SchemaRegistryClient) -> Iterator[Findi
         yield finding_in(subject.current, "REGISTRY_DISAGREES", message, fix)
 
 
-def _differences(
-    subject: Subject, registry: SchemaRegistryClient, numbers: Sequence[int], present: Mapping[int, Registered]
-) -> Iterator[Finding]:
-    """Find what the registry holds otherwise than the files; that files are missing from it is none."""
-    ours = [registered.version for registered in present.values()]
-    expected = [version.number for version in subject.released][: len(present)]
-    if ours != sorted(ours) or [*present] != expected:
-        message = f"{subject.name}: the registry holds the released versions in another order ({ours})"
-        yield finding_in(subject.current, "REGISTRY_ORDER", message, "delete them there permanently, the newest first")
-    for number in sorted(set(numbers) - set(ours)):
-        if len(present) < len(subject.released) or number < max(ours, default=0):
-            message = f"{subject.name}: version {number} in the registry has another text than every released file"
-            fix = "find out who registered it, then release it here too or delete it there permanently"
-            yield finding_in(subject.current, "REGISTRY_DRIFT", message, fix)
-        else:
-            yield _ahead(subject, registry, number)
+@dataclass(frozen=True)
+class _Held:
+    """A version that the registry holds, and the released file that says the same."""
+
+    registered: Registered
+    schema: Type | None
+    file: SchemaFile | None
+    by_text: bool = False
+    why: str = ""
+    """Why it is no schema for us."""
+
+    @property
+    def worth(self) -> tuple[bool, bool, int]:
+        """Of several that say the same, the greatest is the one to write with."""
+        return self.by_text, not self.registered.deleted, self.registered.version
+
+    def says(self, file: SchemaFile) -> bool:
+        """Whether it is what a file says."""
+        return self.schema is not None and is_same(file.parsed, self.schema)
 
 
-def _ahead(subject: Subject, registry: SchemaRegistryClient, number: int) -> Finding:
-    """A registry ahead of the files, as after a rollback of the code, is fine while every reader here reads it."""
-    with answers():
-        text = registry.get_version(subject.name, number).schema.schema_str
+def _held(subject: Subject, registry: SchemaRegistryClient) -> list[_Held]:
+    """Return the versions of a subject, deleted ones too, oldest first; those are fetched that no text has found."""
+    by_text: dict[int, _Held] = {}
+    for file in subject.released:
+        schema = _schema(registry, file)
+        found = schema and lookups.lookup(registry, subject.name, file.text, schema.references or ())
+        if found:
+            by_text[found.version] = _Held(found, file.parsed, file, by_text=True)
+    numbers = {*lookups.versions(registry, subject.name), *by_text}
+    live = {*lookups.versions(registry, subject.name, deleted=False)} if numbers else set[int]()
+    held = []
+    for number in sorted(numbers):
+        one = by_text.get(number) or _fetch(subject, registry, number)
+        if one is not None:
+            held.append(replace(one, registered=replace(one.registered, deleted=number not in live)))
+    return held
+
+
+def _fetch(subject: Subject, registry: SchemaRegistryClient, number: int) -> _Held | None:
+    """Fetch a version, with those that it refers to; None when it is gone since its number was asked for."""
+    theirs = lookups.version(registry, subject.name, number)
+    if theirs is None:
+        return None
+    found = _Held(lookups.registered_as(subject.name, theirs), None, None)
     try:
-        ahead = SchemaFile(subject.current.path, None, text or "", references=subject.current.references).parsed
+        found = replace(found, schema=lookups.parse_registered(registry, theirs.schema))
+    except Unreadable as error:
+        return replace(found, why=str(error))
+    return replace(found, file=next((file for file in reversed(subject.released) if found.says(file)), None))
+
+
+def _differences(
+    subject: Subject, present: Mapping[int, Registered], foreign: Iterable[_Held]
+) -> Iterator[Finding]:  # fmt: skip
+    """Find what the registry holds otherwise than the files; that files are missing from it is none."""
+    newest = max((registered.version for registered in present.values()), default=0)
+    for one in foreign:
+        number = one.registered.version
+        if one.registered.deleted or (len(present) == len(subject.released) and number > newest):
+            yield from _ahead(subject, one)
+        else:
+            message = f"{subject.name}: version {number} in the registry has another text than every released file"
+            yield finding_in(subject.current, "REGISTRY_DRIFT", message, f"find out who registered it, then {_ACCEPT}")
+
+
+def _ahead(subject: Subject, one: _Held) -> Iterator[Finding]:
+    """A registry ahead of the files, as after a rollback of the code, is fine while every reader here reads it.
+
+    What is deleted there hinders nothing, for nobody writes with it any more; but its records may be in the topic.
+    """
+    blocked = [f"anyone: {one.why}"]
+    if (ahead := one.schema) is not None:
         blocked = [
             f"{group} (version {version}): {found.message}"
             for group, version in subject.readers.items()
             for reader in [subject.version(version).parsed]
             for found in (*compare(reader, ahead), *compare_limits(reader, ahead))
         ]
-    except ValueError as error:  # Protobuf, say
-        blocked = [f"anyone: it is no Avro schema: {error}"]
-    what = f"{subject.name}: the registry is ahead, its version {number} is not among the released files"
+    number, deleted = one.registered.version, one.registered.deleted
+    if deleted and not blocked:
+        return
+    what = f"version {number}, deleted in the registry," if deleted else f"the registry is ahead, its version {number}"
     reads = f" and cannot be read by {'; '.join(blocked)}" if blocked else "; every reader here can read it"
-    found = finding_in(
-        subject.current, "REGISTRY_AHEAD", what + reads, "release it here too, or delete it there permanently"
-    )
-    return found if blocked else replace(found, severity="warning")
+    message = f"{subject.name}: {what} is not among the released files{reads}"
+    fix = "release it here too, with readers that read it, if the topic holds records of it" if deleted else _ACCEPT
+    found = finding_in(subject.current, "REGISTRY_AHEAD", message, fix)
+    yield found if blocked and not deleted else replace(found, severity="warning")
+
+
+def _order(subject: Subject, held: Iterable[_Held], missing: Iterable[SchemaFile]) -> Iterator[Finding]:
+    """Find what a registry would refuse because it has the released versions in another order than the files.
+
+    It judges by the versions that are not deleted, in its own order: by all of them only at a transitive level.
+    """
+    history = [one.file for one in held if one.file is not None and not one.registered.deleted]
+    for file in missing:
+        for reader, writer in required_reads(subject.compatibility, history, file):
+            for broken in compare(reader.parsed, writer.parsed)[:1]:
+                other = (writer if reader is file else reader).number
+                message = (
+                    f"{subject.name}: the registry would take version {file.number} for newer than version {other}, "
+                    f"and refuse it at {subject.compatibility}: {broken.message}"
+                )
+                fix = (
+                    f"register {file.path.name} there by hand while the subject's level is NONE, for every reader here "
+                    f"can read it, then run this again, which sets {subject.compatibility}"
+                )
+                yield finding_in(file, "REGISTRY_ORDER", message, fix)
+        history.append(file)
+
+
+def _mode(
+    subject: Subject, registry: SchemaRegistryClient, missing: Collection[SchemaFile], level: str | None
+) -> Iterator[Finding]:  # fmt: skip
+    """Find that a registry is in a mode in which it does not take what is to be done.
+
+    In READONLY it takes nothing, in IMPORT versions only with their ids (Confluent's API, "Modes"). READONLY_OVERRIDE
+    for all subjects is above a subject's own mode, any other is below it.
+    """
+    if not missing and level == subject.compatibility:
+        return
+    mode = _ask_mode(registry.get_global_mode)
+    if mode != "READONLY_OVERRIDE":
+        mode = _ask_mode(lambda: registry.get_mode(subject.name)) or mode
+    if mode in _READ_ONLY or (missing and mode not in {None, "READWRITE"}):
+        message = (
+            f"{subject.name}: the registry is in the mode {mode} for this subject, and does not take what it lacks"
+        )
+        fix = "let whoever has set that mode set READWRITE, then run this again"
+        yield finding_in(subject.current, "REGISTRY_MODE", message, fix)
+
+
+def _ask_mode(ask: Callable[[], str | None]) -> str | None:
+    """Return a mode; None where there is none, as of a subject without its own, or where a registry does not say."""
+    with answers():
+        try:
+            return ask()
+        except SchemaRegistryError as error:
+            if error.http_status_code not in _SAYS_NO_MODE:
+                raise
+        except TypeError:  # of an answer without content: there are registries that know no modes
+            pass
+    return None

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from contract.avro_schema import SchemaError, Type, parse
+from contract.canonical import is_same
 from contract.compatibility import Level
 from contract.errors import ContractError
 from contract.positions import place, place_of, why_no_json
@@ -25,6 +26,7 @@ from contract.rules import AgreedRule, Severity
 T = TypeVar("T")
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
+_LONGEST_TOPIC = 249
 MOST = 10_000
 """Partitions of a topic, which a KRaft controller makes in one request, and replicas, which librdkafka asks for."""
 
@@ -68,9 +70,12 @@ class SchemaFile:
         return found
 
     def says_as(self, other: SchemaFile) -> bool:
-        """Whether both are the same to a registry, with the schemas that they refer to."""
-        ours, theirs = ((file.text, *(used.text for used in file.bundle.values())) for file in (self, other))
-        return ours == theirs
+        """Whether both are the same to a registry, however they are written, with the schemas that they refer to."""
+        ours, theirs = ((file, *file.bundle.values()) for file in (self, other))
+        return len(ours) == len(theirs) and all(
+            one.text == another.text or is_same(one.parsed, another.parsed)
+            for one, another in zip(ours, theirs, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -270,11 +275,16 @@ def _subject(
     directory: Path, name: str, entry: _Entry, known: Mapping[str, Subject], rules: Mapping[AgreedRule, Severity]
 ) -> Subject:  # fmt: skip
     where = f"{directory / 'subjects.yaml'}: {name}"
-    if not re.fullmatch(r".+-(value|key)", name):
+    if name.startswith(":."):
+        raise ContractError(
+            f"{where} is a subject of a context, and no topic can have that name; "
+            "name it without the context, which SCHEMA_REGISTRY_URL may end with (…/contexts/.name)"
+        )
+    if not re.fullmatch(r".+-(value|key)", name, re.DOTALL):
         raise ContractError(f"{where} must end with -value or -key, as the topic name strategy has it")
     references = tuple(Reference(known[file].name, known[file].current) for file in entry.references)
     current = read_schema(directory / entry.schema, None, references, check_defaults=True)
-    return Subject(
+    subject = Subject(
         name=name,
         compatibility=entry.compatibility,
         current=current,
@@ -287,6 +297,14 @@ def _subject(
         readers=entry.readers,
         rules=rules,
     )
+    for topic in (subject.topic, *subject.topics_beside):
+        # Kafka's own rule (org.apache.kafka.common.internals.Topic).
+        if not re.fullmatch(r"[a-zA-Z0-9._-]+", topic) or len(topic) > _LONGEST_TOPIC or topic in {".", ".."}:
+            raise ContractError(
+                f"{where} needs a topic that Kafka cannot have, {topic!r}: letters, digits, `.`, `_` and `-`, "
+                f"at most {_LONGEST_TOPIC} of them; give the subject or the reader another name"
+            )
+    return subject
 
 
 def _released(directory: Path, stem: str, known: Mapping[str, Subject]) -> tuple[SchemaFile, ...]:

@@ -9,15 +9,39 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewTopic
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry._sync.mock_schema_registry_client import MockSchemaRegistryClient
+from confluent_kafka.schema_registry.common.schema_registry_client import SchemaVersion
 
 from runtime.clients import cluster_metadata
 from runtime.settings import Settings
 from runtime.topics import Answer, Servers, Topic
+
+
+class EmbeddedRegistry(MockSchemaRegistryClient):
+    """confluent-kafka's `mock://`, with answers to what it would ask a server: its bases do so by HTTP."""
+
+    def get_schema_versions(self, schema_id: int, *_: Any, **__: Any) -> list[SchemaVersion]:
+        """Return the subject and version that has an id."""
+        held = (
+            self.get_version(subject, number)
+            for subject in self.get_subjects()
+            for number in self.get_versions(subject)
+        )  # fmt: skip
+        return [SchemaVersion(one.subject, one.version) for one in held if one.schema_id == schema_id]
+
+    def get_mode(self, subject_name: str) -> str:
+        """Return that everything may be registered, of each subject."""
+        del subject_name
+        return self.get_global_mode()
+
+    def get_global_mode(self) -> str:
+        """Return that everything may be registered."""
+        return "READWRITE"
 
 
 @contextmanager
@@ -41,7 +65,7 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
 
     yield Servers(
         msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),
-        SchemaRegistryClient.new_client({"url": "mock://demo"}),
+        EmbeddedRegistry({"url": "mock://demo"}),
         find_or_make,
         ask_topics,
     )

@@ -91,6 +91,7 @@ def _apply(planned: Plan, registry: SchemaRegistryClient) -> Iterator[str]:
 
 def _line(registered: Registered) -> str:
     state = "was there already" if registered.already else "registered"
+    state += ", deleted there" if registered.deleted else ""
     return f"{registered.subject} version {registered.version} id {registered.id} {state}"
 
 

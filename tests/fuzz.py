@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from contract.binary import decode
@@ -25,6 +25,7 @@ from contract.order import OrderV1, OrderV2
 from contract.records import Record
 from contract.subjects import load_contract
 from contract.varint import varint
+from runtime.embedded import EmbeddedRegistry
 
 BATCH = 500
 TEXT = "napoli größe 🍕\0\n\u202e"
@@ -68,7 +69,7 @@ def fuzz(count: int, seed: int) -> tuple[Counter[str], float]:
     """
     chance = random.Random(seed)  # noqa: S311 - to be repeated
     subject = load_contract().subject("order")
-    registry = SchemaRegistryClient.new_client({"url": "mock://fuzz"})
+    registry = EmbeddedRegistry({"url": "mock://fuzz"})
     for version in subject.released:
         registry.register_schema(subject.name, Schema(version.text, "AVRO"))
     registry.register_schema("other-value", Schema('"string"', "AVRO"))

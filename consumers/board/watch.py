@@ -103,8 +103,7 @@ class Watch:
         except PipelineError:
             self._board.take_part("contract", describe_contract(subject, None))
             raise
-        ids = {registered.id: number for number, registered in planned.present.items()}
-        self._board.take_part("contract", describe_contract(subject, planned), ids)
+        self._board.take_part("contract", describe_contract(subject, planned), planned.ids)
 
     def _read_letters(self) -> None:
         names = {group: self._subject.dead_letters(group) for group in self._letters}

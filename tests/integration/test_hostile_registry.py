@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from contract import lookups
 from contract.errors import Forbidden, NotRegistered, SettingError, Unavailable
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 ASKING: dict[str, Callable[[SchemaRegistryClient, Subject], object]] = {
     "require": lambda client, subject: lookups.require(client, subject.name, subject.newest.text, 2),
-    "schema_text": lambda client, _: lookups.schema_text(client, 1),
+    "schema_of": lambda client, _: lookups.schema_of(client, 1),
     "plan": lambda client, subject: plan(subject, client),
     "check_live": lambda client, subject: check_live(subject, client, None),
 }
@@ -55,8 +55,8 @@ class TestEveryAnswer:
         ("asking", "name", "answer"),
         [
             *((asking, *one) for asking in ASKING for one in ANSWERS.items()),
-            *((asking, *one) for asking in ASKING if asking != "schema_text" for one in NUMBERS.items()),
-            *(("schema_text", *one) for one in SCHEMAS.items()),
+            *((asking, *one) for asking in ASKING if asking != "schema_of" for one in NUMBERS.items()),
+            *(("schema_of", *one) for one in SCHEMAS.items()),
         ],
     )
     def test_it_ends_in_one_of_our_errors(
@@ -83,7 +83,7 @@ class TestLimits:
         hostile.answer = DRIPS[name]
         client = client_of(hostile.url)
         with pytest.raises(Unavailable, match=r"does not answer in full within 0\.5 s \(REQUEST_TIMEOUT\)"):
-            lookups.schema_text(client, 1)
+            lookups.schema_of(client, 1)
         wait_until(
             lambda: not any(isinstance(one, Aside) for one in threading.enumerate()), what="the end of its thread"
         )
@@ -93,9 +93,9 @@ class TestLimits:
         for name in DRIPS:
             hostile.answer = DRIPS[name]
             with pytest.raises(Unavailable):
-                lookups.schema_text(client, 1)
+                lookups.schema_of(client, 1)
         hostile.answer = found()
-        assert lookups.schema_text(client, 1) == '"string"'
+        assert lookups.schema_of(client, 1) == Schema('"string"', "AVRO", [])
 
     def test_a_wrong_answer_is_not_kept(self, hostile: HostileRegistry) -> None:
         """The client remembers what it once was told."""
@@ -103,9 +103,9 @@ class TestLimits:
         for name in ("schema 7", "schema None"):
             hostile.answer = SCHEMAS[name]
             with pytest.raises(Unavailable, match="is not a schema registry"):
-                lookups.schema_text(client, 1)
+                lookups.schema_of(client, 1)
         hostile.answer = found()
-        assert lookups.schema_text(client, 1) == '"string"'
+        assert lookups.schema_of(client, 1) == Schema('"string"', "AVRO", [])
         hostile.answer = NUMBERS["id '7'"]
         with pytest.raises(Unavailable, match="is not a schema registry"):
             lookups.lookup(client, "x-value", '"int"')
@@ -120,7 +120,7 @@ class TestLimits:
         with hostile_registry("http://localhost:1") as good:
             good.answer = found()
             client = registry_client(Settings(schema_registry_url=f"{hostile.url},{good.url}", request_timeout=4))
-            assert lookups.schema_text(client, 1) == '"string"'
+            assert lookups.schema_of(client, 1) == Schema('"string"', "AVRO", [])
 
     @pytest.mark.parametrize("name", DRIPS)
     def test_a_token_is_part_of_the_question(self, hostile: HostileRegistry, name: str) -> None:
@@ -131,20 +131,20 @@ class TestLimits:
             "bearer.auth.issuer.endpoint.url": hostile.url,
         }
         with pytest.raises((Unavailable, Forbidden)):
-            lookups.schema_text(client_of("http://localhost:1", properties), 1)
+            lookups.schema_of(client_of("http://localhost:1", properties), 1)
 
     @pytest.mark.parametrize("name", ["headers that drip", "no HTTP", "a redirect in a circle", "401"])
     @pytest.mark.parametrize("url", ["http://registry.invalid", "https://registry.invalid"])
     def test_a_proxy_is_part_of_the_question(self, hostile: HostileRegistry, name: str, url: str) -> None:
         hostile.answer = ANSWERS[name]
         with pytest.raises((Unavailable, Forbidden)):
-            lookups.schema_text(client_of(url, {"proxy": hostile.url}), 1)
+            lookups.schema_of(client_of(url, {"proxy": hostile.url}), 1)
 
     @pytest.mark.parametrize("name", ["headers that drip", "no HTTP", "reset"])
     def test_what_speaks_no_tls(self, hostile: HostileRegistry, name: str) -> None:
         hostile.answer = ANSWERS[name]
         with pytest.raises((Unavailable, SettingError)):
-            lookups.schema_text(client_of(hostile.url.replace("http:", "https:")), 1)
+            lookups.schema_of(client_of(hostile.url.replace("http:", "https:")), 1)
 
 
 COMMANDS = {

@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka.schema_registry import Schema, ServerConfig
-from confluent_kafka.schema_registry._sync.mock_schema_registry_client import MockSchemaRegistryClient
+from confluent_kafka.schema_registry.common.schema_registry_client import SchemaVersion
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from contract.subjects import SCHEMAS, Contract, Subject, load_contract
+from runtime.embedded import EmbeddedRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +34,8 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not attempts
 
 
-class CountingRegistry(MockSchemaRegistryClient):
-    """confluent-kafka's own in-process registry, which here also keeps configurations and notes every call."""
+class CountingRegistry(EmbeddedRegistry):
+    """The demo's registry in this process, which here also keeps configurations and notes the calls that matter."""
 
     def __init__(self) -> None:
         super().__init__({"url": "mock://unit"})
@@ -49,6 +50,10 @@ class CountingRegistry(MockSchemaRegistryClient):
     def get_schema(self, schema_id: int, *arguments: Any, **keywords: Any) -> Schema:
         self.calls.append(("get_schema", schema_id))
         return super().get_schema(schema_id, *arguments, **keywords)
+
+    def get_schema_versions(self, schema_id: int, *arguments: Any, **keywords: Any) -> list[SchemaVersion]:
+        self.calls.append(("get_schema_versions", schema_id))
+        return super().get_schema_versions(schema_id, *arguments, **keywords)
 
     def lookup_schema(self, subject_name: str, *arguments: Any, **keywords: Any) -> Any:
         self.calls.append(("lookup_schema", subject_name))

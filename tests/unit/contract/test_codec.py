@@ -3,12 +3,14 @@
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka.schema_registry import Schema
+from confluent_kafka.schema_registry import Metadata, MetadataProperties, MetadataTags, Schema, SchemaReference
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
+from confluent_kafka.schema_registry.common.schema_registry_client import SchemaVersion
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import Deserializer, MessageField, SerializationContext, Serializer
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +24,7 @@ from contract.order import OrderV1, OrderV2
 from contract.records import Record, build
 from contract.subjects import Subject
 from tests.unit.conftest import CountingRegistry
+from tests.unit.contract.test_registry import refer_to_notes
 
 TOPIC = "pizza-order"
 CONTEXT = SerializationContext(TOPIC, MessageField.VALUE)
@@ -197,7 +200,7 @@ class TestLookups:
         for _ in range(50):
             read(V1_BYTES, CONTEXT)
             read(V2_BYTES, CONTEXT)
-        assert registered.counts == {"get_schema": 2, "lookup_schema": 2}
+        assert registered.counts == {"get_schema": 2, "get_schema_versions": 2}
 
     def test_nothing_registers_by_itself(self, registry: CountingRegistry) -> None:
         with pytest.raises(NotRegistered, match=r"python scripts/register_schema\.py"):
@@ -289,6 +292,22 @@ class TestLookups:
         assert (error.reason, error.schema_id) == (Reason.NOT_READABLE, schema_id)
         assert str(error).startswith("what wrote it is no Avro schema that can be used: ")
 
+    @pytest.mark.parametrize("kind", ["JSON", "PROTOBUF"])
+    def test_a_writers_schema_of_another_type_is_a_dead_letter(self, registered: CountingRegistry, kind: str) -> None:
+        schema_id = registered.register_schema("pizza-order-value", Schema(OrderV1.SCHEMA, kind))
+        error = unreadable(registered, framed(schema_id, V1_BYTES[5:]))
+        assert error.reason is Reason.NOT_READABLE
+        assert f"its type is {kind}" in str(error)
+
+    def test_many_messages_of_a_schema_that_cannot_be_used_are_one_question(self, registered: CountingRegistry) -> None:
+        schema_id = registered.register_schema("pizza-order-value", Schema("{", "AVRO"))
+        registered.calls.clear()
+        read = RecordDeserializer(OrderV1, registered)
+        for _ in range(100):
+            with pytest.raises(Unreadable):
+                read(framed(schema_id, b""), CONTEXT)
+        assert registered.counts == {"get_schema": 1, "get_schema_versions": 1}
+
     @pytest.mark.parametrize(
         "type_",
         [
@@ -310,6 +329,124 @@ class TestLookups:
         schema_id = registered.register_schema(subject.name, Schema(json.dumps(schema), "AVRO"))
         data = framed(schema_id, V2_BYTES[5:] + (b"\x02\x02\x04ab\0" if nested else b"\x04ab"))
         assert RecordDeserializer(OrderV2, registered)(data, CONTEXT) == OrderV2("margherita", 17, "x-001")
+
+
+class TestWriters:
+    """Whose id it is, is asked by the id; what a writer's schema refers to is fetched with it."""
+
+    @pytest.mark.parametrize("record", VERSIONS)
+    def test_the_same_text_under_another_id_is_read(self, registered: CountingRegistry, record: type[Record]) -> None:
+        """As where it is registered with metadata, for a Java producer with `use.latest.version`."""
+        metadata = Metadata(MetadataTags({"Order.pizza": ["PUBLIC"]}), MetadataProperties({"owner": "kitchen"}), None)
+        schema = Schema(OrderV2.SCHEMA, "AVRO", metadata=metadata)
+        data = framed(registered.register_schema(SUBJECT, schema), V2_BYTES[5:])
+        read = RecordDeserializer(record, registered)
+        order = read(data, CONTEXT)
+        values = {"pizza": "margherita", "table": 17, "order_id": "x-001"}
+        assert order == build(record, {name: values[name] for name in record.__struct_fields__})
+        assert read.plainly([data], SUBJECT) == [order]
+
+    @pytest.mark.parametrize("depth", [1, 2, 50])
+    def test_a_writer_that_refers_to_other_subjects_is_read(
+        self, registered: CountingRegistry, subject: Subject, depth: int
+    ) -> None:
+        schema_id = refer_to_notes(registered, subject, depth)
+        read = RecordDeserializer(OrderV1, registered)
+        for note in (b"\0", b"\x02\x04no"):
+            assert read(framed(schema_id, V2_BYTES[5:] + note), CONTEXT) == OrderV1("margherita", 17)
+        assert unreadable(registered, framed(schema_id, V1_BYTES[5:-1])).reason is Reason.TRUNCATED
+
+    def test_references_are_fetched_once(
+        self, registered: CountingRegistry, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        schema_id, asked = refer_to_notes(registered, subject, 2), list[str]()
+        original = registered.get_version
+
+        def counting(name: str, *arguments: Any, **keywords: Any) -> Any:
+            asked.append(name)
+            return original(name, *arguments, **keywords)
+
+        read = RecordDeserializer(OrderV1, registered)
+        monkeypatch.setattr(registered, "get_schema_versions", lambda *_, **__: [SchemaVersion(SUBJECT, 3)])
+        monkeypatch.setattr(registered, "get_version", counting)
+        for _ in range(50):
+            read(framed(schema_id, V2_BYTES[5:] + b"\0"), CONTEXT)
+        assert asked == ["note1-value", "note0-value"]
+
+    @pytest.mark.parametrize("depth", [101, 300])
+    def test_more_references_than_anybody_has_are_a_dead_letter(
+        self, registered: CountingRegistry, subject: Subject, depth: int
+    ) -> None:
+        error = unreadable(registered, framed(refer_to_notes(registered, subject, depth), V2_BYTES[5:] + b"\0"))
+        assert error.reason is Reason.NOT_READABLE
+        assert "refers to more than 100 schemas" in str(error)
+
+    @pytest.mark.parametrize(
+        ("reference", "why"),
+        [
+            (
+                SchemaReference("kitchen.Note", "gone-value", 1),
+                "gone-value version 1, which the registry does not hold",
+            ),
+            (SchemaReference("kitchen.Note", None, None), "refers to None version None, which"),
+            (SchemaReference("kitchen.Note", "another-value", 1), "unknown type `kitchen.Note`"),
+            (SchemaReference("kitchen.Note", SUBJECT, 3), "unknown type `kitchen.Note`"),
+        ],
+        ids=["gone", "nothing", "another", "itself"],
+    )
+    def test_a_reference_that_leads_nowhere_is_a_dead_letter(
+        self, registered: CountingRegistry, reference: SchemaReference, why: str
+    ) -> None:
+        """No later try would find it: a registry refuses to delete what is referred to."""
+        schema = '{"type": "record", "name": "Order", "fields": [{"name": "note", "type": "kitchen.Note"}]}'
+        error = unreadable(
+            registered, framed(registered.register_schema(SUBJECT, Schema(schema, "AVRO", [reference])), b"")
+        )
+        assert error.reason is Reason.NOT_READABLE
+        assert why in str(error)
+
+    @pytest.mark.parametrize("record", VERSIONS)
+    @pytest.mark.parametrize("form", ["dotted", "turned round", "spaced", "with other docs"])
+    def test_a_writer_that_is_written_in_another_way_has_its_fast_way(
+        self, registered: CountingRegistry, record: type[Record], form: str
+    ) -> None:
+        """A generated decoder rests on names and layout alone."""
+        schema = json.loads(record.SCHEMA)
+        if form == "dotted":
+            schema["name"] = f"{schema.pop('namespace')}.{schema['name']}"
+        if form == "turned round":
+            schema = dict(reversed([*schema.items()]))
+            schema["fields"] = [dict(reversed([*field.items()])) for field in schema["fields"]]
+        if form == "with other docs":
+            schema["fields"] = [
+                field | {"doc": "x", "aliases": ["y"], "x": 1} for field in schema["fields"][:1]
+            ] + schema["fields"][1:]
+        text = json.dumps(schema, indent=2 if form == "spaced" else None)
+        data = framed(
+            registered.register_schema(SUBJECT, Schema(text, "AVRO")), (V1_BYTES if record is OrderV1 else V2_BYTES)[5:]
+        )
+        for reader in VERSIONS:
+            read = RecordDeserializer(reader, registered)
+            assert read.plainly([data], SUBJECT) == [None]  # nothing is known of the id yet
+            assert read(data, CONTEXT) in read.plainly([data], SUBJECT)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"int"', '"long"'),
+            ('"restaurant"', '"other"'),
+            ('"pizza"', '"dish"'),
+            ('"int"', '{"type":"int","logicalType":"date"}'),
+        ],
+    )
+    def test_a_writer_of_another_layout_has_not(self, registered: CountingRegistry, old: str, new: str) -> None:
+        text = OrderV1.SCHEMA.replace(old, new)
+        assert text != OrderV1.SCHEMA
+        data = framed(registered.register_schema(SUBJECT, Schema(text, "AVRO")), V1_BYTES[5:])
+        read = RecordDeserializer(OrderV1, registered)
+        with suppress(Unreadable):
+            read(data, CONTEXT)
+        assert read.plainly([data], SUBJECT) == [None]
 
 
 def _no_answer(*_: object) -> Schema:
@@ -367,14 +504,24 @@ class TestUnreadable:
         error = unreadable(registered, framed(schema_id, avro(schema, {"pizza": "a"})))
         assert error.reason is Reason.NOT_READABLE
 
-    @pytest.mark.parametrize("name", ["__value_schema_id", "__key_schema_id"])
+    @pytest.mark.parametrize("field", list(MessageField)[1:])
     @pytest.mark.parametrize("form", [list, dict])
     def test_a_schema_id_in_the_headers(
-        self, registered: CountingRegistry, name: str, form: Callable[[Any], Any]
+        self, registered: CountingRegistry, field: MessageField, form: Callable[[Any], Any]
     ) -> None:
         """Confluent's newer framing leaves the value bare: saying so beats guessing at its first bytes."""
-        error = unreadable(registered, V1_BYTES, context(form([(name, b"\x01" + bytes(16))])))
+        headers = form([(f"__{field}_schema_id", b"\x01" + bytes(16))])
+        error = unreadable(registered, V1_BYTES, context(headers, field=field))
         assert error.reason is Reason.ID_IN_HEADERS
+
+    @pytest.mark.parametrize("form", [list, dict])
+    def test_the_schema_id_of_the_key_is_not_the_values(
+        self, registered: CountingRegistry, form: Callable[[Any], Any]
+    ) -> None:
+        """Each has a header of its own, and one may be framed the newer way while the other is not."""
+        headers = form([("__key_schema_id", b"\x01" + bytes(16))])
+        assert RecordDeserializer(OrderV1, registered)(V1_BYTES, context(headers)) == OrderV1("margherita", 17)
+        assert unreadable(registered, b"\x14margherita", context(headers)).reason is Reason.NOT_FRAMED
 
     def test_other_headers_do_not_matter(self, registered: CountingRegistry) -> None:
         read = RecordDeserializer(OrderV1, registered)

@@ -10,6 +10,8 @@ import httpx2
 import pytest
 from confluent_kafka.schema_registry import (
     ConfigCompatibilityLevel,
+    Metadata,
+    MetadataTags,
     Schema,
     SchemaReference,
     SchemaRegistryClient,
@@ -38,6 +40,19 @@ def with_field(text: str, **field: Any) -> str:
     schema = json.loads(text)
     schema["fields"].append(field)
     return json.dumps(schema, separators=(",", ":"))
+
+
+def refer_to_notes(registry: SchemaRegistryClient, subject: Subject, depth: int = 1) -> int:
+    """Register a version that uses a type of another subject, which uses one of another, and so on; give its id."""
+    kind, references = "string", list[SchemaReference]()
+    for number in range(depth):
+        note = {"type": "record", "name": f"kitchen.Note{number}", "fields": [{"name": "text", "type": kind}]}
+        registry.register_schema(f"note{number}-value", Schema(json.dumps(note), "AVRO", references))
+        kind = f"kitchen.Note{number}"
+        references = [SchemaReference(kind, f"note{number}-value", 1)]
+    schema = json.loads(subject.newest.text)
+    schema["fields"].append({"name": "note", "type": ["null", kind], "default": None})
+    return registry.register_schema(subject.name, Schema(json.dumps(schema), "AVRO", references))
 
 
 class TestPlan:
@@ -88,19 +103,93 @@ class TestPlan:
         (finding,) = plan(subject, registry).findings
         assert "version 2 in the registry has another text" in finding.message
 
-    def test_released_versions_in_another_order_are_a_finding(
+    def test_the_released_versions_in_another_order_are_there(
         self, registry: CountingRegistry, subject: Subject
     ) -> None:
+        """As where one was deleted softly, and came back behind the others."""
         register(registry, subject, subject.version(2).text, subject.version(1).text)
-        (finding,) = plan(subject, registry).findings
-        assert "in another order ([2, 1])" in finding.message
+        planned = plan(subject, registry)
+        assert {number: known.version for number, known in planned.present.items()} == {1: 2, 2: 1}
+        assert not planned.findings
 
-    def test_a_later_version_without_an_earlier_one_is_a_finding(
+    def test_a_version_that_is_missing_before_another_one_may_come_behind_it(
         self, registry: CountingRegistry, subject: Subject
     ) -> None:
-        """Registering version 1 after version 2 would make it the newest."""
+        """At a level at which the registry takes it there."""
         register(registry, subject, subject.version(2).text)
-        assert "in another order" in plan(subject, registry).findings[0].message
+        assert [known.version for known in apply(plan(subject, registry), registry)] == [2, 1]
+
+    @pytest.mark.parametrize("form", ["dotted", "turned round", "spaced", "with metadata", "with an order"])
+    def test_a_schema_that_is_written_in_another_way_is_there(
+        self, registry: CountingRegistry, subject: Subject, form: str
+    ) -> None:
+        """A registry finds by text what it keeps as that very text; the rest is compared as it is parsed."""
+        for file in subject.released:
+            schema = json.loads(file.text)
+            if form == "dotted":
+                schema["name"] = f"{schema.pop('namespace')}.{schema['name']}"
+            if form == "turned round":
+                schema = dict(reversed([*schema.items()]))
+            if form == "with an order":
+                schema["fields"] = [field | {"order": "ascending", "aliases": []} for field in schema["fields"]]
+            text = json.dumps(schema, indent=1 if form == "spaced" else None)
+            metadata = Metadata(MetadataTags({"Order.pizza": ["PUBLIC"]}), None, None)
+            registry.register_schema(
+                subject.name, Schema(text, "AVRO", metadata=metadata if form == "with metadata" else None)
+            )
+        planned = plan(subject, registry)
+        assert {number: known.version for number, known in planned.present.items()} == {1: 1, 2: 2}
+        assert planned.ids == {1: 1, 2: 2}
+        assert not planned.findings
+        assert not planned.missing
+        for number in (1, 2):
+            text = subject.version(number).text
+            assert lookups.require(registry, subject.name, text, number) == planned.present[number]
+
+    def test_another_doc_is_another_version(self, registry: CountingRegistry, subject: Subject) -> None:
+        register(registry, subject, subject.version(1).text.replace("Its name on the menu.", "Another."))
+        planned = plan(subject, registry)
+        assert planned.missing == subject.released
+        assert [finding.rule for finding in planned.findings] == ["REGISTRY_DRIFT"]
+
+    def test_a_version_ahead_that_refers_to_another_subject_is_judged_with_it(
+        self, registered: CountingRegistry, subject: Subject
+    ) -> None:
+        refer_to_notes(registered, subject, 3)
+        (finding,) = plan(subject, registered).findings
+        assert (finding.rule, finding.severity) == ("REGISTRY_AHEAD", "warning")
+        assert "every reader here can read it" in finding.message
+
+    def test_a_version_ahead_of_another_type_is_a_finding(self, registered: CountingRegistry, subject: Subject) -> None:
+        registered.register_schema(subject.name, Schema(subject.newest.text, "JSON"))
+        (finding,) = plan(subject, registered).findings
+        assert finding.severity == "error"
+        assert "cannot be read by anyone: " in finding.message
+        assert "its type is JSON" in finding.message
+
+    @pytest.mark.parametrize("mode", ["READONLY", "READONLY_OVERRIDE", "IMPORT", "FORWARD"])
+    def test_a_mode_in_which_nothing_is_taken_is_a_finding_where_something_is_missing(
+        self, registry: CountingRegistry, subject: Subject, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        with monkeypatch.context() as closed:
+            closed.setattr(registry, "get_mode", lambda _: mode)
+            planned = plan(subject, registry)
+            assert [finding.rule for finding in planned.findings] == ["REGISTRY_MODE"]
+            assert planned.is_refused
+        list(apply(plan(subject, registry), registry))
+        monkeypatch.setattr(registry, "get_mode", lambda _: mode)
+        assert not plan(subject, registry).findings
+
+    @pytest.mark.parametrize("status", [403, 404, 405, 501])
+    def test_a_registry_that_does_not_tell_its_mode_is_taken_to_take_everything(
+        self, registry: CountingRegistry, subject: Subject, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        def refuse(*_: object) -> str:
+            raise SchemaRegistryError(status, -1, "no")
+
+        monkeypatch.setattr(registry, "get_global_mode", refuse)
+        monkeypatch.setattr(registry, "get_mode", refuse)
+        assert not plan(subject, registry).findings
 
     def test_a_registry_ahead_that_all_can_read_is_a_warning(
         self, registered: CountingRegistry, subject: Subject
@@ -196,7 +285,7 @@ class TestApply:
         assert sorted(registry.get_versions(subject.name)) == [1, 2]
 
     def test_a_plan_with_findings_is_not_applied(self, registry: CountingRegistry, subject: Subject) -> None:
-        register(registry, subject, subject.version(2).text)
+        register(registry, subject, with_field(subject.version(1).text, name="x", type="int", default=0))
         planned = plan(subject, registry)
         registry.calls.clear()
         with pytest.raises(ValueError, match="a plan with findings is not applied"):
@@ -441,9 +530,9 @@ class TestAnswers:
         [
             lambda client, subject: plan(subject, client),
             lambda client, subject: lookups.require(client, subject.name, subject.newest.text, 2),
-            lambda client, _: lookups.schema_text(client, 1),
+            lambda client, _: lookups.schema_of(client, 1),
         ],
-        ids=["plan", "require", "schema_text"],
+        ids=["plan", "require", "schema_of"],
     )
     def test_answer(
         self,
@@ -474,7 +563,8 @@ class TestAnswers:
         """40401 an unknown subject, 40403 an unknown schema, 40400 what the in-process registry says."""
         client = server(lambda _: error(404, code))
         assert lookups.lookup(client, subject.name, subject.newest.text) is None
-        assert lookups.schema_text(client, 1) is None
+        assert lookups.schema_of(client, 1) is None
+        assert not lookups.is_of_subject(client, 1, subject.name)
         with pytest.raises(NotRegistered, match=r"version 2 of pizza-order-value; run: python scripts/register_schema"):
             lookups.require(client, subject.name, subject.newest.text, 2)
 
@@ -500,7 +590,7 @@ class TestAnswers:
     def test_what_a_server_sends_is_quoted_in_part(self) -> None:
         client = server(lambda _: httpx2.Response(502, text="<html>\n" * 10_000))
         with pytest.raises(Unavailable, match="answered 502: Unknown Schema Registry Error") as raised:
-            lookups.schema_text(client, 1)
+            lookups.schema_of(client, 1)
         assert len(str(raised.value)) < 400
         assert str(raised.value).isprintable()
 

@@ -50,6 +50,32 @@ def test_what_subjects_yaml_leaves_out_has_a_default(schemas: Path) -> None:
     assert (subject.partitions, subject.key, subject.identity, subject.readers) == (1, None, None, {})
 
 
+def test_names_as_long_as_kafka_takes_them_and_with_every_sign(schemas: Path) -> None:
+    """The longest topic beside it has 249 characters."""
+    topic = "A-z._" + "0" * (249 - len("A-z._.manager.dead-letters"))
+    path = schemas / YAML
+    path.write_text(path.read_text("utf-8").replace("pizza-order-value", f"{topic}-key"), "utf-8")
+    subject = load_contract(schemas).subject("order")
+    assert max(map(len, [subject.topic, *subject.topics_beside])) == 249
+
+
+def test_an_edit_that_says_the_same_in_another_way_is_no_new_version(schemas: Path) -> None:
+    """A registry takes it for the version that it has."""
+    schema = json.loads((schemas / AVSC).read_text("utf-8"))
+    schema["name"] = f"{schema.pop('namespace')}.{schema['name']}"
+    schema["fields"] = [dict(reversed(field.items())) for field in schema["fields"]]
+    (schemas / AVSC).write_text(json.dumps(schema), "utf-8")
+    assert load_contract(schemas).subject("order").is_released
+
+
+@pytest.mark.parametrize("change", ['"doc": "Its name', '"maxLength": 64', '"default": ""'])
+def test_an_edit_that_says_anything_else_is_a_new_version(schemas: Path, change: str) -> None:
+    path = schemas / AVSC
+    assert change in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace(change, f'"x": 1, {change}', 1), "utf-8")
+    assert not load_contract(schemas).subject("order").is_released
+
+
 def test_a_version_that_is_not_released_says_how_to_release_it(subject: Subject) -> None:
     for number in (0, 3, -1):
         with pytest.raises(ContractError, match=r"run: python scripts/release_schema\.py order"):
@@ -122,6 +148,16 @@ def test_what_was_released_is_read_as_it_is(schemas: Path, old: str, new: str) -
         (changed(YAML, "partitions: 1", "partitions: 1000000000000"), YAML, "Expected `int` <= 10000"),
         (changed(YAML, "limit-changed: error", "limit-changed: fatal"), YAML, "Invalid enum value 'fatal'"),
         (changed(YAML, "pizza-order-value", "pizza-order"), YAML, "must end with -value or -key"),
+        (changed(YAML, "pizza-order-value", '":.kitchen:pizza-order-value"'), YAML, "is a subject of a context, and no topic can have that name; name it without the context, which SCHEMA_REGISTRY_URL may end with"),  # noqa: E501
+        (changed(YAML, "pizza-order-value", "pizza order-value"), YAML, "needs a topic that Kafka cannot have, 'pizza order'"),  # noqa: E501
+        (changed(YAML, "pizza-order-value", "größe-value"), YAML, "a topic that Kafka cannot have, 'größe'"),
+        (changed(YAML, "pizza-order-value", "pizza/order-value"), YAML, "a topic that Kafka cannot have, 'pizza/order'"),  # noqa: E501
+        (changed(YAML, "pizza-order-value", '"pizza-order\\n-value"'), YAML, "a topic that Kafka cannot have, 'pizza-order\\n'"),  # noqa: E501
+        (changed(YAML, "pizza-order-value", ".-value"), YAML, "a topic that Kafka cannot have, '.'"),
+        (changed(YAML, "pizza-order-value", "..-key"), YAML, "a topic that Kafka cannot have, '..'"),
+        (changed(YAML, "pizza-order-value", f"{'a' * 250}-value"), YAML, "at most 249 of them"),
+        (changed(YAML, "pizza-order-value", f"{'a' * 235}-value"), YAML, "aaa.cook.dead-letters': letters"),
+        (changed(YAML, "cook: 1", "the cook: 1"), YAML, "cannot have, 'pizza-order.the cook.dead-letters'"),
         (changed(YAML, "order.avsc", "nothing.avsc"), "nothing.avsc", "cannot be read: No such file or directory; restore it, or name another schema"),  # noqa: E501
         (text(AVSC, '{"type":\n  oops}'), AVSC, "order.avsc:2:3: not JSON"),
         (text(AVSC, ""), AVSC, "order.avsc:1:1: not JSON"),
