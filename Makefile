@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-board test test-browser check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean bench bench-quick test-secure
+.PHONY: demo demo-board test test-without-containers test-containers test-browser test-secure check check-deployment chaos fuzz up down stack stack-down stack-secure stack-secure-down lock clean bench bench-quick
 
 demo: .venv/runtime
 	@$(BIN)/python scripts/demo.py
@@ -11,8 +11,15 @@ demo: .venv/runtime
 demo-board: .venv/runtime
 	@$(BIN)/python scripts/demo_board.py
 
-test: .venv/dev
-	$(BIN)/pytest $(PYTEST_ARGS)
+test: test-without-containers test-containers
+
+# What mostly waits runs side by side, on servers of its own; what takes times or kills servers runs alone.
+test-without-containers: .venv/dev
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit tests/integration
+	$(BIN)/pytest tests/browser tests/chaos
+
+test-containers: .venv/dev
+	$(BIN)/pytest tests/containers
 
 check: .venv/dev
 	$(BIN)/python scripts/check_compatibility.py
