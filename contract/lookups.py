@@ -76,7 +76,9 @@ def lookup(
     """
     schema = Schema(text, "AVRO", list(references))
     # 422: it is no Avro schema, or refers to others, as another subject's may.
-    found = unless_absent(lambda: registry.lookup_schema(subject, schema, deleted=True), also=422)
+    found = unless_absent(
+        f"/subjects/{subject}", lambda: registry.lookup_schema(subject, schema, deleted=True), also=422
+    )
     return None if found is None else registered_as(subject, found)
 
 
@@ -129,18 +131,24 @@ def _is_number(number: object) -> TypeGuard[int]:
 
 def versions(registry: SchemaRegistryClient, subject: str, *, deleted: bool = True) -> list[int]:
     """Return the numbers of a subject's versions, the newest _MOST_VERSIONS of them; none of an unknown subject."""
-    found = unless_absent(lambda: sorted(map(int, registry.get_versions(subject, deleted=deleted))))
+    found = unless_absent(
+        f"/subjects/{subject}/versions", lambda: sorted(map(int, registry.get_versions(subject, deleted=deleted)))
+    )
     return (found or [])[-_MOST_VERSIONS:]
 
 
 def version(registry: SchemaRegistryClient, subject: str, number: int) -> RegisteredSchema | None:
     """Return one version of a subject, a deleted one too; None when the registry does not hold it."""
-    return unless_absent(lambda: registry.get_version(subject, number, deleted=True))
+    return unless_absent(
+        f"/subjects/{subject}/versions/{number}", lambda: registry.get_version(subject, number, deleted=True)
+    )
 
 
 def schema_of(registry: SchemaRegistryClient, schema_id: int) -> Schema | None:
-    """Fetch a schema by its id; None when the registry does not know the id."""
-    return unless_absent(lambda: registry.get_schema(schema_id))
+    """Fetch a schema by its id; None when the registry does not know the id, or when none can."""
+    if schema_id not in _NUMBERS:  # Confluent's would answer as to a path that it does not have
+        return None
+    return unless_absent(f"/schemas/ids/{schema_id}", lambda: registry.get_schema(schema_id))
 
 
 def is_of_subject(registry: SchemaRegistryClient, schema_id: int, subject: str) -> bool:
@@ -149,8 +157,10 @@ def is_of_subject(registry: SchemaRegistryClient, schema_id: int, subject: str) 
     Asked by the id (Confluent's API, GET /schemas/ids/{id}/versions): one text has several where it is registered with
     other metadata, rules or references. With the URL of a context, a registry answers with `:.context:subject`.
     """
-    found = unless_absent(lambda: registry.get_schema_versions(schema_id, deleted=True)) or []
-    return any(re.sub(r"^:\.[^:]*:", "", str(one.subject)) == subject for one in found)
+    found = unless_absent(
+        f"/schemas/ids/{schema_id}/versions", lambda: registry.get_schema_versions(schema_id, deleted=True)
+    )
+    return any(re.sub(r"^:\.[^:]*:", "", str(one.subject)) == subject for one in found or ())
 
 
 def parse_registered(registry: SchemaRegistryClient, schema: Schema) -> Type:
@@ -188,9 +198,12 @@ def _unusable(why: str) -> Unreadable:
     return Unreadable(Reason.NOT_READABLE, f"what wrote it is no Avro schema that can be used: {why}")
 
 
-def unless_absent(ask: Callable[[], T], *, also: int | None = None) -> T | None:
-    """Ask a registry; None when it does not hold what is asked for, or when it answers `also`, an HTTP status."""
-    with answers():
+def unless_absent(path: str, ask: Callable[[], T], *, also: int | None = None) -> T | None:
+    """Ask a registry for what it has at a path of its API, which a sentence may name.
+
+    None when it does not hold that, or when it answers `also`, an HTTP status.
+    """
+    with answers(path):
         try:
             return ask()
         except SchemaRegistryError as error:
@@ -202,14 +215,14 @@ def unless_absent(ask: Callable[[], T], *, also: int | None = None) -> T | None:
 
 
 @contextmanager
-def answers() -> Iterator[None]:
-    """Turn what the registry's client raises, whatever it is, into this project's errors."""
+def answers(path: str) -> Iterator[None]:
+    """Turn what the registry's client raises, whatever it is, into this project's errors; `path` is what is asked."""
     try:
         yield
     except PipelineError:
         raise
     except SchemaRegistryError as error:
-        raise _error_of(error) from None
+        raise _error_of(error, path) from None
     except OAuthTokenError as error:
         names = ", ".join(f"SCHEMA_REGISTRY_BEARER_AUTH_{name}" for name in _TOKEN_SETTINGS)
         raise Forbidden(f"no token for the schema registry, check {names}: {_short(error.message)}") from None
@@ -228,12 +241,16 @@ def answers() -> Iterator[None]:
 
 
 def is_absent(error: SchemaRegistryError) -> bool:
-    """Whether a registry says that it does not hold something; no number, or -1, marks the 404 of what is none."""
+    """Whether a registry says that it does not hold something, by one of its own codes (40401, 40403, …).
+
+    An `error_code` of 404 is Confluent's answer to a path that its API does not have, and our proxy's; other servers
+    send none. Who takes that for absent finds that good messages are of no schema.
+    """
     code = error.error_code
-    return error.http_status_code == HTTPStatus.NOT_FOUND and type(code) is int and code != -1
+    return error.http_status_code == HTTPStatus.NOT_FOUND and type(code) is int and code // 100 == HTTPStatus.NOT_FOUND
 
 
-def _error_of(error: SchemaRegistryError) -> PipelineError:
+def _error_of(error: SchemaRegistryError, path: str) -> PipelineError:
     status = error.http_status_code
     if status == HTTPStatus.UNAUTHORIZED:
         names = "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the token of SCHEMA_REGISTRY_BEARER_AUTH_…, which may have"
@@ -244,7 +261,10 @@ def _error_of(error: SchemaRegistryError) -> PipelineError:
     if status in _REFUSALS:
         return ContractError(f"the schema registry refuses it ({status}): {_short(error.error_message)}")
     if status == HTTPStatus.NOT_FOUND and not is_absent(error):
-        return Unavailable("what answers is not a schema registry (404): is its path missing in the URL?")
+        return Unavailable(
+            f"what answers is not a schema registry (404), it has no {_short(path)}: "
+            "is its path missing in the URL (SCHEMA_REGISTRY_URL), or does a proxy keep that back?"
+        )
     return _unavailable(error)
 
 

@@ -143,7 +143,7 @@ def find(registry: SchemaRegistryClient, subject: str, file: SchemaFile) -> Regi
 def _set_level(registry: SchemaRegistryClient, subject: Subject) -> bool:
     """Set a subject's level; False where a registry takes none for a subject that it does not hold yet."""
     config = ServerConfig(compatibility=ConfigCompatibilityLevel(subject.compatibility))
-    with answers():
+    with answers(f"/config/{subject.name}"):
         try:
             registry.set_config(subject.name, config)
         except SchemaRegistryError as error:
@@ -157,7 +157,7 @@ def _set_level(registry: SchemaRegistryClient, subject: Subject) -> bool:
 
 
 def _level(registry: SchemaRegistryClient, subject: str | None) -> str | None:
-    config = unless_absent(lambda: registry.get_config(subject))
+    config = unless_absent(f"/config/{subject}" if subject else "/config", lambda: registry.get_config(subject))
     if config is None:  # also of confluent-kafka's in-process registry, which keeps no configuration
         return None
     level = config.compatibility_level or config.compatibility
@@ -183,7 +183,7 @@ def _register(registry: SchemaRegistryClient, subject: str, file: SchemaFile) ->
     if before is not None:
         return before
     try:
-        with answers():
+        with answers(f"/subjects/{subject}/versions"):
             registry.register_schema(subject, schema)
     except (Unavailable, ContractError):
         # Whoever registers the same at the same time may come first, and some registries answer that with an error.
@@ -202,7 +202,7 @@ def _verdict(subject: Subject, registry: SchemaRegistryClient) -> Iterator[Findi
         message = f"{subject.name}: the registry does not hold the schemas that {subject.current.path.name} refers to"
         yield finding_in(subject.current, "NOT_REGISTERED", message, "register those first")
         return
-    with answers():
+    with answers(f"/compatibility/subjects/{subject.name}"):
         # `latest` alone would not do for a transitive level, nor would all for another: not every registry ignores what
         # its level does not ask for.
         transitive = subject.compatibility.endswith("_TRANSITIVE")
@@ -352,7 +352,7 @@ def _mode(
 
 def _ask_mode(ask: Callable[[], str | None]) -> str | None:
     """Return a mode; None where there is none, as of a subject without its own, or where a registry does not say."""
-    with answers():
+    with answers("/mode"):
         try:
             return ask()
         except SchemaRegistryError as error:

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from contract.codec import RecordDeserializer, RecordSerializer
-from contract.errors import NotRegistered, Reason, Unreadable
+from contract.errors import NotRegistered, Reason, Unavailable, Unreadable
 from contract.order import OrderV1, OrderV2
 from contract.registry import plan
 from tests.confluent import Registry, confluent_registry
@@ -370,6 +370,19 @@ class TestRecords:
         data = b"\0" + schema_id.to_bytes(4, "big") + b"\x02a\x06"
         assert self.read(restaurant, data) is Reason.UNKNOWN_ID
 
+    @pytest.mark.parametrize("lacks", ["/schemas/ids/1$", "/schemas/ids/1/versions$", "/subjects/.*-value$"])
+    def test_a_registry_without_a_path_is_none_that_does_not_know_the_id(
+        self, restaurant: Restaurant, held: Registry, lacks: str
+    ) -> None:
+        """A good message is not to become a dead letter, nor a bad one while nobody can say what is in the registry."""
+        held.lacks = lacks
+        data = b"\0\0\0\0\x63\x02a\x06" if "subjects" in lacks else b"\0\0\0\0\1\x02a\x06"
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"\(404\), it has no /\S+: is its path missing in the URL"):
+                self.read(restaurant, data)
+        held.lacks = ""
+        assert self.read(restaurant, data) in (OrderV1("a", 3), Reason.UNKNOWN_ID)
+
     def test_dotted_names_keep_the_generated_decoder(self, restaurant: Restaurant, held: Registry) -> None:
         """The registry has split `shop.Coin`, and written attributes in its own order."""
         schema = json.loads(restaurant.subject.version(1).text)
@@ -404,6 +417,41 @@ def test_the_cook_prepares_what_a_java_producer_writes_with_use_latest_version(
         "Received an order for a pizza napoli at table 3 !",
     ]
     assert "dead letters" not in cook.errors()
+    restaurant.close()
+
+
+@pytest.mark.parametrize("path", ["/wrong", "/contexts/.kitchen/wrong"])
+def test_a_url_with_a_wrong_path_is_told_as_that(
+    standing: tuple[str, Registry], servers: ServerAddresses, tmp_path: Path, path: str
+) -> None:
+    """Not as a version that is to be registered, which could not work there."""
+    restaurant = Restaurant(tmp_path, servers.bootstrap_servers, standing[0] + path)
+    commands = ("producer.waiter", "margherita", "17"), ("consumers.cook",), ("consumers.manager",)
+    said = [restaurant.run("-m", *command, env={"STARTUP_TIMEOUT": "1"}) for command in commands]
+    said += [restaurant.register(*flags) for flags in (["--plan"], [])]
+    for done in said:
+        assert done.returncode == 2
+        assert "is its path missing in the URL (SCHEMA_REGISTRY_URL)" in done.stderr
+        assert "register_schema.py" not in done.stderr
+    restaurant.close()
+
+
+def test_a_cook_waits_where_the_registry_cannot_say_whose_an_id_is(
+    standing: tuple[str, Registry], servers: ServerAddresses, tmp_path: Path
+) -> None:
+    """Not one letter, and all is prepared once the proxy before it lets the question through."""
+    url, held = standing
+    restaurant = Restaurant(tmp_path, servers.bootstrap_servers, url)
+    assert restaurant.register().returncode == 0
+    held.lacks = "/schemas/ids/.*/versions$"
+    cook = restaurant.start("cook")
+    for table in range(1, 4):
+        assert restaurant.waiter("margherita", str(table)).returncode == 0
+    cook.wait_for_error("cook waits, try 2 failed: ")
+    held.lacks = ""
+    assert len(cook.wait_for_lines(3)) == 3
+    assert cook.stop() == 0
+    assert "dead letter" not in cook.errors()
     restaurant.close()
 
 

@@ -431,6 +431,9 @@ QUESTIONS = [
     "/subjects/a/metadata?key=k", "/schemas", "/schemas/types", "/schemas/ids/7?subject=a", "/schemas/ids/7/schema",
     "/schemas/ids/7/subjects", "/schemas/ids/7/versions", "/schemas/guids/0b2ccdaf-5e0c-4a4f-9a6a-9f6f0a0a0a0a",
     "/config", "/config/a-value", "/mode", "/mode/a-value", "/contexts",
+    "/contexts/.kitchen/subjects", "/contexts/.kitchen/subjects/a-value/versions/1?deleted=true",
+    "/contexts/.kitchen/schemas/ids/7", "/contexts/.kitchen/schemas/ids/7/versions?deleted=true",
+    "/contexts/.kitchen/config/a-value", "/contexts/.A.b-c_9/mode",
 ]  # fmt: skip
 NO_QUESTIONS = [
     "", "/", "//subjects", "/subjects/", "/subjects//versions", "/SUBJECTS", "/subjects/.", "/subjects/..",
@@ -441,6 +444,11 @@ NO_QUESTIONS = [
     "/subjects/a/versions/1;b", "/subjects/a/versions/x", "/subjects/a b", "/subjects/\x00", "/subjects/\x80",
     "/subjects/a\tb", "/subjects#a", "/schemas/ids/-1", "/schemas/ids/1/../2", "/exporters", "/health",
     "/v1/metadata/id", "/contexts/a/subjects", "/dek-registry/v1/keks", "/subjects/a/versions/1/x",
+    "/contexts/", "/contexts/.a", "/contexts/.a/", "/contexts//subjects", "/contexts/./subjects",
+    "/contexts/../subjects", "/contexts/.../subjects", "/contexts/.a/../subjects", "/contexts/.a//subjects",
+    "/contexts/.a/subjects/..", "/contexts/.a/subjects/a/../b", "/contexts/.a/contexts", "/contexts/:.a:/subjects",
+    "/contexts/.a/contexts/.b/subjects", "/contexts/.a%2Fsubjects", "/contexts/.a%2f..%2fsubjects/a",
+    "/contexts/.a;b/subjects", "/contexts/.a/exporters", "/contexts/.a/health", "/contexts/.a/schemas/ids/-1",
 ]  # fmt: skip
 
 
@@ -449,6 +457,28 @@ def test_what_a_client_may_ask_reaches_the_registry(spied: SpyRegistry, target: 
     spied.seen.clear()
     assert spied.asked("waiter", f"{Registry.PATH}{target}").startswith("HTTP/1.1 200 ")
     assert spied.seen[0].startswith(f"GET {Registry.PATH}{target} HTTP/1.1".encode())
+
+
+def test_below_a_context_the_same_is_a_question_and_the_same_a_change(spied: SpyRegistry) -> None:
+    """A reader looks schemas up and asks for compatibility; what changes something is refused, and the release's."""
+    spied.seen.clear()
+    base = f"{Registry.PATH}/contexts/.kitchen"
+    asks = [f"{base}/subjects/a-value", f"{base}/compatibility/subjects/a-value/versions/latest"]
+    changes = [
+        ("POST", f"{base}/subjects/a-value/versions"),
+        ("POST", f"{base}/subjects"),
+        ("POST", f"{base}/schemas/ids/7"),
+        ("PUT", f"{base}/config/a-value"),
+        ("PUT", f"{base}/mode"),
+        ("DELETE", f"{base}/subjects/a-value"),
+    ]
+    assert [spied.asked("waiter", target, method="POST")[9:12] for target in asks] == ["200"] * 2
+    assert len(spied.seen) == len(asks)
+    assert {change: spied.asked("waiter", change[1], method=change[0])[9:12] for change in changes} == dict.fromkeys(
+        changes, "403"
+    )
+    assert len(spied.seen) == len(asks)
+    assert spied.asked("release", changes[0][1], method="POST")[9:12] == "200"
 
 
 @pytest.mark.parametrize("name", ["waiter", "release"])

@@ -574,6 +574,27 @@ class TestAnswers:
         with pytest.raises(Unavailable, match="is its path missing in the URL"):
             lookups.lookup(client, subject.name, subject.newest.text)
 
+    @pytest.mark.parametrize("code", [404, 0, -1, "40403", 40403.0, True, None, 40901])
+    def test_a_404_without_a_registrys_code_is_a_path_that_is_not_there(self, subject: Subject, code: object) -> None:
+        """Confluent's answers 404 with `error_code` 404 to each path that it does not have, as our proxy does."""
+        client, name = server(lambda _: httpx2.Response(404, json={"error_code": code, "message": "no"})), subject.name
+        questions: dict[str, Callable[[], object]] = {
+            f"/subjects/{name}": lambda: lookups.require(client, name, subject.newest.text, 2),
+            f"/subjects/{name}/versions": lambda: lookups.versions(client, name),
+            f"/subjects/{name}/versions/3": lambda: lookups.version(client, name, 3),
+            "/schemas/ids/1": lambda: lookups.schema_of(client, 1),
+            "/schemas/ids/1/versions": lambda: lookups.is_of_subject(client, 1, name),
+            f"/config/{name}": lambda: plan(subject, client),
+        }
+        for path, ask in questions.items():
+            with pytest.raises(Unavailable, match=rf"\(404\), it has no {path}: is its path missing in the URL"):
+                ask()
+
+    @pytest.mark.parametrize("schema_id", [2**31, 2**32 - 1])
+    def test_an_id_that_no_registry_can_have_is_not_asked_for(self, schema_id: int) -> None:
+        """It is no Java int: Confluent's answers as to a path that it does not have."""
+        assert lookups.schema_of(server(lambda _: pytest.fail("it was asked")), schema_id) is None
+
     def test_an_answer_without_an_id_is_no_registrys(self, subject: Subject) -> None:
         """Else every message would be framed with id 0."""
         with pytest.raises(Unavailable, match="names no version and id"):
