@@ -9,7 +9,8 @@ import datetime
 import json
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from contract.resolution import has_bytes
 from contract.subjects import SchemaFile
 from contract.varint import DOUBLE, FLOAT, varint
 
-MOST_BYTES = 250_000
-"""Of all golden records of a version: those that do not fit in are left out."""
+MOST_BYTES = 1_000_000
+"""Of all golden records of a version, a byte for each value and the names of fields included: the rest is left out."""
 MOST_OF_SMALLEST = 20_000
 """Values and bytes of the smallest value of a type; of one that needs more no value is made where it can be avoided."""
-_MOST_OF_RECORD = 200_000
+_MOST_OF_RECORD = MOST_BYTES // 2  # so that one that is too large leaves room for others
 _FREE_ITEMS = 100  # of a type without bytes, which no message has many of
 
 
@@ -130,25 +131,22 @@ class _Values:
     def __init__(self, schema: Type) -> None:
         self._schema = schema
         self._costs = _costs(schema)
-        self._smallest: dict[Type, Golden] = {}  # of each record
+        self._smallest: dict[tuple[Type, int], tuple[Golden, int]] = {}  # of each place, and what it takes of `_left`
         self._met: set[Type] = set()
         self._enough = 3  # items of an array without a limit that is in no other, or they would multiply
-        self._left = 0  # values and bytes that the record in hand may still have
+        self._left = 0  # of MOST_BYTES, that the record in hand may still take
 
     def records(self) -> list[Golden]:
-        variants = self._variants(self._schema, {}) or _Variants(0, lambda _: _EMPTY_MAP)
+        variants = self._variants(self._schema, _NO_LIMITS) or _Variants(0, lambda _: _EMPTY_MAP)
         found: list[Golden] = []
-        size = 0
+        rest = MOST_BYTES
         for position in range(variants.count):
-            self._left = _MOST_OF_RECORD
-            try:
-                made = variants.at(position)
-            except _TooLargeError:
-                continue
-            size += len(made.avro)
-            if size > MOST_BYTES:
+            self._left = most = min(rest, _MOST_OF_RECORD)
+            with suppress(_TooLargeError):
+                found.append(variants.at(position))
+            rest -= most - max(self._left, 0)
+            if not rest:
                 break
-            found.append(made)
         return found
 
     def _variants(self, type_: Type, near: Mapping[str, Any]) -> _Variants | None:  # noqa: PLR0911 - one for each kind
@@ -163,13 +161,13 @@ class _Values:
             case "array":
                 return self._array(type_, near)
             case "map":
-                values = self._variants(type_.parts[0], {})
+                values = self._variants(type_.parts[0], _NO_LIMITS)
                 if values is None:
                     return _Variants(1, lambda _: _EMPTY_MAP)
                 return _Variants(values.count + 1, lambda k: _map(values.at(k - 1)) if k else _EMPTY_MAP)
             case _:
                 ends = _ends(type_, {**type_.attributes, **near})
-                return _Variants(len(ends), lambda k: self._spend(ends[k]))
+                return _Variants(len(ends), lambda k: self._spend_on(ends[k]))
 
     def _union(self, type_: Type, near: Mapping[str, Any]) -> _Variants:
         choices: list[tuple[int, _Variants, int]] = []
@@ -186,29 +184,30 @@ class _Values:
 
     def _record(self, type_: Type) -> _Variants | None:
         if type_ in self._met:
-            return _Variants(1, lambda _: self._small(type_, {}))
+            return _Variants(1, lambda _: self._small(type_, _NO_LIMITS))
         self._met.add(type_)
         fields = [(field, self._variants(field.type, field.attributes)) for field in type_.fields.values()]
         varied = [(field, variants) for field, variants in fields if variants is not None]
+        own = _own_cost(type_)
 
         def at(k: int) -> Golden:
-            values = [
+            self._spend(own)
+            return _of_fields(
                 (field.name, variants.at(k) if k < variants.count else self._small(field.type, field.attributes))
                 for field, variants in varied
-            ]
-            return Golden({name: one.value for name, one in values}, b"".join(one.avro for _, one in values))
+            )
 
         return _Variants(max((variants.count for _, variants in varied), default=1), at)
 
     def _array(self, type_: Type, near: Mapping[str, Any]) -> _Variants:
         """Fewest items first, most of them last, and between them one for each value that an item may have."""
         enough, self._enough = self._enough, 1
-        items = self._variants(type_.parts[0], {})
+        items = self._variants(type_.parts[0], _NO_LIMITS)
         self._enough = enough
         least, most = _sizes("array", {**type_.attributes, **near}, enough)
         if items is None or not most:
             return _Variants(1, lambda _: _items([]))
-        cost = _cost(type_.parts[0], {}, self._costs)
+        cost = _cost(type_.parts[0], _NO_LIMITS, self._costs)
         most = max(least, 1, min(most, MOST_OF_SMALLEST // int(cost)))
         most = most if has_bytes(type_.parts[0]) else max(least, min(most, _FREE_ITEMS))
         first = int(not least)  # without items, nothing of an item is seen
@@ -217,40 +216,56 @@ class _Values:
         def at(k: int) -> Golden:
             if k < first:
                 return _items([])
+            size, left = most if k == count - 1 else max(least, 1), self._left
             item = items.at(min(k - first, items.count - 1))
-            size = most if k == count - 1 else max(least, 1)
-            return _items([item, *(self._spend(item) for _ in range(size - 1))])
+            self._spend((left - self._left) * (size - 1))
+            return _items([item] * size)
 
         return _Variants(count, at)
 
     def _small(self, type_: Type, near: Mapping[str, Any]) -> Golden:
-        """Return the smallest value of a place that has one."""
+        """Return the smallest value of a place that has one: made once, and shared."""
+        place = type_, id(near)  # a field's attributes, which the schema keeps
+        if place not in self._smallest:
+            left = self._left
+            made = self._make_small(type_, near)
+            self._smallest[place] = made, left - self._left
+            return made
+        made, cost = self._smallest[place]
+        self._spend(cost)
+        return made
+
+    def _make_small(self, type_: Type, near: Mapping[str, Any]) -> Golden:
         match type_.kind:
             case "union":
                 costs = [_cost(branch, near, self._costs) for branch in type_.parts]
                 position = costs.index(min(costs))
                 return _branch(position, self._small(type_.parts[position], near))
             case "record":
-                if type_ not in self._smallest:
-                    fields = [
-                        (field.name, self._small(field.type, field.attributes)) for field in type_.fields.values()
-                    ]
-                    avro = b"".join(one.avro for _, one in fields)
-                    self._smallest[type_] = Golden({name: one.value for name, one in fields}, avro)
-                return self._spend(self._smallest[type_], int(self._costs[type_]))
+                self._spend(_own_cost(type_))
+                fields = type_.fields.values()
+                return _of_fields((field.name, self._small(field.type, field.attributes)) for field in fields)
             case "array":
                 least, _ = _sizes("array", {**type_.attributes, **near}, 0)
-                return _items([self._small(type_.parts[0], {}) for _ in range(least)])
+                return _items([self._small(type_.parts[0], _NO_LIMITS) for _ in range(least)])
             case "map":
                 return _EMPTY_MAP
             case _:
-                return self._spend(_ends(type_, {**type_.attributes, **near})[0])
+                return self._spend_on(_ends(type_, {**type_.attributes, **near})[0])
 
-    def _spend(self, value: Golden, cost: int = 0) -> Golden:
-        self._left -= cost or 1 + len(value.avro)
+    def _spend_on(self, value: Golden) -> Golden:
+        self._spend(1 + len(value.avro))
+        return value
+
+    def _spend(self, cost: int) -> None:
+        self._left -= cost
         if self._left < 0:
             raise _TooLargeError
-        return value
+
+
+def _own_cost(record: Type) -> int:
+    """Return what a record takes beside its fields' values: their names, and one for each, which may take nothing."""
+    return 1 + sum(1 + len(name) for name in record.fields)
 
 
 def _costs(schema: Type) -> Mapping[Type, float]:
@@ -267,7 +282,7 @@ def _costs(schema: Type) -> Mapping[Type, float]:
     while changed:
         changed = False
         for type_ in reversed(types):
-            cost = _cost(type_, {}, found, own=True)
+            cost = _cost(type_, _NO_LIMITS, found, own=True)
             if cost < found[type_]:
                 found[type_], changed = cost, True
     return found
@@ -295,6 +310,11 @@ def _cost(type_: Type, near: Mapping[str, Any], known: Mapping[Type, float], *, 
     return cost if cost <= MOST_OF_SMALLEST else _NONE
 
 
+def _of_fields(values: Iterable[tuple[str, Golden]]) -> Golden:
+    made = dict(values)
+    return Golden({name: one.value for name, one in made.items()}, b"".join(one.avro for one in made.values()))
+
+
 def _branch(position: int, chosen: Golden) -> Golden:
     return Golden(chosen.value, varint(position) + chosen.avro)
 
@@ -309,6 +329,7 @@ def _map(value: Golden) -> Golden:
 
 
 _EMPTY_MAP = Golden({}, b"\0")
+_NO_LIMITS: Mapping[str, Any] = {}  # beside a type's own: those of a place that is no field
 
 
 def _ends(type_: Type, limits: Mapping[str, Any]) -> list[Golden]:  # noqa: PLR0911 - one for each kind
