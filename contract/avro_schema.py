@@ -83,20 +83,18 @@ def parse(
     schema: Schema | Type,
     references: Mapping[str, Schema] | None = None,
     *,
-    elsewhere: Mapping[str, Schema] | None = None,
     check_defaults: bool = False,
 ) -> Type:
     """Return the schema with its names resolved (the specification's "Names"); a parsed one as it is.
 
     `references` are the schemas whose named types this one uses, by file name, each after those that it uses
-    itself; pointers into them begin with that name and "#". `elsewhere` holds named types by full name, each as it is
-    written where it is first met. What changes no byte (defaults, aliases, a field's order, limits) is checked only
-    when asked for, and names then have the specification's letters, not any language's as Java's parser lets them: a
-    registry does so for new schemas, and what was released is as it is. Raises SchemaError.
+    itself; pointers into them begin with that name and "#". What changes no byte (defaults, aliases, a field's order,
+    limits) is checked only when asked for, and names then have the specification's letters, not any language's as
+    Java's parser lets them: a registry does so for new schemas, and what was released is as it is. Raises SchemaError.
     """
     if isinstance(schema, Type):
         return schema
-    parser = _Parser(elsewhere or {}, _NAME if check_defaults else _ANY_NAME)
+    parser = _Parser(_NAME if check_defaults else _ANY_NAME)
     for file, reference in (references or {}).items():
         run(parser.type, reference, "", f"{file}#")
     parsed = run(parser.type, schema, "", "")
@@ -160,9 +158,8 @@ def _is_full_name(name: str, form: re.Pattern[str] = _NAME) -> bool:
 class _Parser:
     """Parses schemas that share their names."""
 
-    def __init__(self, elsewhere: Mapping[str, Any], name: re.Pattern[str]) -> None:
+    def __init__(self, name: re.Pattern[str]) -> None:
         self.names: dict[str, Type] = {}
-        self._elsewhere = elsewhere
         self._name = name
 
     def type(self, schema: Any, namespace: str, at: str) -> Recursion[Type]:
@@ -185,8 +182,6 @@ class _Parser:
             attributes = schema if isinstance(schema, dict) else {}
             return Type(kind, at, attributes=attributes, shape="" if "logicalType" in attributes else kind)
         known = self.names.get(_full_name(kind, namespace)) or self.names.get(kind)
-        if not known and kind in self._elsewhere:
-            known = yield self._elsewhere[kind], "", at
         if not known:
             raise SchemaError(f"unknown type `{kind}`: neither one of Avro's own nor defined before", at)
         return known
@@ -209,8 +204,6 @@ class _Parser:
         name = _full_name(own, around if isinstance(around, str) else namespace) if isinstance(own, str) else ""
         if not _is_full_name(name, self._name):
             raise SchemaError(f"a {kind} has a `name` of letters, digits and _, not `{name}`", at)
-        if schema is self._elsewhere.get(name) and name in self.names:
-            return self.names[name]
         if name in self.names or name in _PRIMITIVES:
             raise SchemaError(f"the name `{name}` is taken", at)
         namespace = name.rpartition(".")[0]

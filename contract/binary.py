@@ -13,7 +13,6 @@ from typing import Any
 
 import fastavro
 import msgspec
-from fastavro.types import Schema
 
 from contract import resolution, wire
 from contract.avro_schema import Recursion, Type, parse, run
@@ -38,7 +37,7 @@ def encode(value: Record) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, record: type[R], writer: str | Type | Schema, start: int = 0) -> R:
+def decode(data: bytes, record: type[R], writer: str | Type, start: int = 0) -> R:
     """Return the record in Avro binary from `start` on, written with one schema and read with the record's own.
 
     Raises Unreadable: truncated, trailing bytes, malformed, not readable by this reader, or breaks a limit.
@@ -50,10 +49,10 @@ def decode(data: bytes, record: type[R], writer: str | Type | Schema, start: int
         raise Unreadable(Reason.BREAKS_LIMIT, explain(error, values)) from None
 
 
-def resolve(data: bytes, writer: str | Type | Schema, reader: str | Type | Schema, start: int = 0) -> Any:
+def resolve(data: bytes, writer: str | Type, reader: str | Type, start: int = 0) -> Any:
     """Return the plain values in Avro binary by the specification's schema resolution; raises Unreadable.
 
-    Schemas are text as a registry has it, or parsed, here or by fastavro.
+    Schemas are text as a registry has it, or parsed.
     """
     written, expected = (_parsed(schema) for schema in (writer, reader))
     values, end = wire.read(data, start, _plan(expected, written))
@@ -145,25 +144,5 @@ def _refuse_overflow(schema: Type, values: Mapping[str, Any]) -> None:
                 FLOAT.pack(value)
 
 
-def _parsed(schema: str | Type | Schema) -> Type:
-    if isinstance(schema, Type):
-        return schema
-    return _parsed_text(schema) if isinstance(schema, str) else _from_fastavro(schema)
-
-
-_fastavros: dict[int, tuple[Any, Type]] = {}  # by id, which is its own as long as the schema is kept here
-
-
-def _from_fastavro(schema: Any) -> Type:
-    """Return a schema that fastavro has parsed, with the references that it was given."""
-    if id(schema) not in _fastavros:
-        branches = schema if isinstance(schema, list) else [schema]
-        named = [branch.get("__named_schemas", {}) for branch in branches if isinstance(branch, dict)]
-        try:
-            parsed = parse(schema, elsewhere={name: one for names in named for name, one in names.items()})
-        except ValueError as error:
-            raise _unusable(error) from None
-        if len(_fastavros) >= _KEPT:
-            _fastavros.clear()
-        _fastavros[id(schema)] = schema, parsed
-    return _fastavros[id(schema)][1]
+def _parsed(schema: str | Type) -> Type:
+    return schema if isinstance(schema, Type) else _parsed_text(schema)
