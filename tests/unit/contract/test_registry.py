@@ -590,9 +590,9 @@ class TestAnswers:
             with pytest.raises(Unavailable, match=rf"\(404\), it has no {path}: is its path missing in the URL"):
                 ask()
 
-    @pytest.mark.parametrize("schema_id", [2**31, 2**32 - 1])
+    @pytest.mark.parametrize("schema_id", [0, 2**31, 2**32 - 1])
     def test_an_id_that_no_registry_can_have_is_not_asked_for(self, schema_id: int) -> None:
-        """It is no Java int: Confluent's answers as to a path that it does not have."""
+        """To what is no Java int Confluent's answers as to a path that it does not have."""
         assert lookups.schema_of(server(lambda _: pytest.fail("it was asked")), schema_id) is None
 
     def test_an_answer_without_an_id_is_no_registrys(self, subject: Subject) -> None:
