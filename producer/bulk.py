@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -20,7 +21,7 @@ from contract.records import R, explain
 from contract.subjects import Subject
 from producer.publishing import RecordProducer, print_delivery
 from producer.record_files import Beginning, RecordFile, Summary
-from producer.sending import Notes, Sending
+from producer.sending import MOST_NOTES, Notes, Sending
 from producer.undelivered import Undelivered
 from runtime.command import FAILED, OK
 
@@ -63,7 +64,7 @@ def publish_file(
         _report_invalid(summary, flags.skip_invalid)
         if not flags.skip_invalid:
             return FAILED
-    sending = notes.find(file.size, summary.beginnings)
+    sending = notes.find(file.path, file.size, summary.beginnings)
     undelivered: Undelivered[R] = Undelivered(data_dir)
     lines = _Lines(file, sending, _identity_of(file, subject, sending), undelivered)
     if sending.known:
@@ -71,12 +72,7 @@ def publish_file(
     producer = connect()
     on_delivery = print_delivery if flags.verbose else None
     event = stop()
-    try:
-        sending.remember()
-    except StorageUnavailable as error:
-        raise StorageUnavailable(
-            f"{error}; nothing was sent: set DATA_DIR to a directory that can be written"
-        ) from None
+    _begin(sending)
     try:
         # Neither enabled nor disabled: tqdm asks whether standard error is a terminal.
         with undelivered, tqdm(total=summary.valid, unit=f" {subject.stem}s", leave=False, disable=None) as bar:
@@ -84,6 +80,10 @@ def publish_file(
         seconds = time.perf_counter() - started
         rate = f"{count / seconds:.0f} {subject.stem}s/s"
         print(f"published {count} {subject.stem}s in {seconds:.2f} s ({rate})", file=sys.stderr)
+        lost = summary.valid - count - undelivered.count
+        is_changed = bool(lines.trouble) or file.is_changed
+        if is_changed or undelivered.count:
+            sending.remember([undelivered.sha256] if undelivered.count and not lost else [], grown=is_changed)
     except (StorageUnavailable, NotDelivered) as error:
         raise type(error)(f"{error}; {lines.again()}") from None
     finally:
@@ -93,14 +93,28 @@ def publish_file(
                 f"{undelivered.path}; when the cause is mended, send that file as this one",
                 file=sys.stderr,
             )
-    if lines.trouble or file.is_changed:
-        print(lines.changed(summary.valid - count - undelivered.count), file=sys.stderr)
-        sending.remember()  # who has sent this file whole meanwhile has removed it
-        return FAILED
-    if undelivered.count:
+    if is_changed:
+        print(lines.changed(lost), file=sys.stderr)
+    if is_changed or undelivered.count:
         return FAILED
     sending.forget()
     return FAILED if summary.invalid_count else OK
+
+
+def _begin(sending: Sending) -> None:
+    """Write the note, and say of which files the notes had to go for it."""
+    try:
+        sending.remember()
+    except StorageUnavailable as error:
+        raise StorageUnavailable(
+            f"{error}; nothing was sent: set DATA_DIR to a directory that can be written"
+        ) from None
+    for note in sending.surplus.values():
+        print(
+            f"{sending.directory} had notes of {MOST_NOTES} files: the oldest is gone, and if lines are added to "
+            f"{os.fsdecode(note.path)}, or were while it was sent, all of its lines are others when it is given again",
+            file=sys.stderr,
+        )
 
 
 def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT001
@@ -119,21 +133,30 @@ def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT0
 def _identity_of(file: RecordFile[R], subject: Subject, sending: Sending) -> str | None:
     """Return the field of the identity, None where these records have none.
 
-    Raises RecordFileError when it has no room for the identities of lines that have none of their own.
+    Raises RecordFileError when lines have none of their own, and those that they would be given do not fit the field or
+    are in doubt.
     """
     fields = {field.name: field.type for field in msgspec.structs.fields(file.record)}
     identity = subject.identity
     if identity is None or identity not in fields:
         return None
-    identities = {identity: f"{sending.prefix}:{1:010}"}
+    first = {identity: sending.identities([1])[0]}
+    trouble = ""
     try:
-        msgspec.convert(identities[identity], fields[identity])
+        msgspec.convert(first[identity], fields[identity])
     except msgspec.ValidationError as error:
-        if any(not getattr(record, identity) for _, records in file.chunks() for record in records):
-            raise RecordFileError(
-                f"{file.path} has lines without {identity}, and those that they would be given do not fit: "
-                f"{explain(error, identities)}; nothing was sent: give each line one of its own"
-            ) from None
+        trouble = (
+            f"{file.path} has lines without {identity}, and those that they would be given do not fit: "
+            f"{explain(error, first)}; nothing was sent: give each line one of its own"
+        )
+    if sending.elsewhere:
+        path = os.fsdecode(sending.elsewhere.path)
+        trouble = trouble or (
+            f"{file.path} begins with all that {path} had, which was not sent whole; nothing was sent: if it is that "
+            f"file, give it as {path}; if all of its lines are others, add --batch NAME"
+        )
+    if trouble and any(not getattr(record, identity) for _, records in file.chunks() for record in records):
+        raise RecordFileError(trouble)
     return identity
 
 
@@ -207,11 +230,11 @@ class _Lines(Generic[R]):
         if self.identity is None:
             return records
         given = [*map(attrgetter(self.identity), records)]
-        for prefix, part in () if all(given) else self.sending.prefixes(numbers):
-            for number, record, present in zip(numbers[part], records[part], given[part], strict=True):
+        if not all(given):
+            for record, present, identity in zip(records, given, self.sending.identities(numbers), strict=True):
                 if not present:
                     # Read a moment ago and nobody else's yet: filling it in changes nothing under anyone.
-                    force_setattr(record, self.identity, f"{prefix}:{str(number).zfill(10)}")
+                    force_setattr(record, self.identity, identity)
         return records
 
     def _rest(self) -> Iterator[R]:

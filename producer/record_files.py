@@ -43,7 +43,6 @@ class Beginning(NamedTuple):
 class Summary:
     """What the first reading found; `invalid` has a sentence for each of the first bad lines."""
 
-    digest: str = ""
     valid: int = 0
     invalid_count: int = 0
     invalid: list[str] = field(default_factory=list)
@@ -88,10 +87,7 @@ class RecordFile(Generic[R]):
         summary.valid = sum(len(records) for _, records in self._read(on_invalid))
         if not summary.valid + summary.invalid_count:
             raise RecordFileError(f"{self.path} holds no records")
-        sizes = {*sizes}
-        found = self.beginnings({*sizes, self.size})
-        summary.beginnings = {size: found[size] for size in sizes & found.keys()}
-        summary.digest = found[self.size].digest if self.size in found else ""
+        summary.beginnings = self.beginnings({*sizes})
         return summary
 
     def beginnings(self, sizes: Collection[int]) -> dict[int, Beginning]:

@@ -2,6 +2,8 @@
 
 An identity holds the digest of the whole file, so that two files that begin alike share none. A file to which lines are
 added while it is sent has another digest then: only the note says which lines of it were sent, and under what identity.
+Another file may begin with the same lines, so the note is of the file's path, and only until the file has been sent
+whole, itself or by the file of what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import re
 import sys
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -23,19 +25,34 @@ from producer.record_files import Beginning
 from runtime.data_dir import check_data_dir, open_data_dir
 
 _NAME = re.compile(r"sending-[0-9a-f]{24}\.json")
+MOST_NOTES = 1_000
 
 
 class Note(msgspec.Struct, frozen=True):
     """What is remembered of a file in `sending-PREFIX.json`, by the prefix of its lines' identities."""
 
+    path: bytes
+    """Of the file, absolute, links resolved."""
     size: int
     """Of what was checked, in bytes."""
     sha256: str
     """Of these bytes."""
     before: Sequence[tuple[int, str]] = ()
     """Lines that were being sent before the file had grown: the last one's number, and their prefix."""
+    kept: Sequence[str] = ()
+    """SHA-256 of each `undelivered-….jsonl` that has all that was not acknowledged: one of them sent, all of it is."""
+    grown: bool = False
+    """It was changed while it was being sent."""
     whole: bool = False
     """It was sent whole, and unchanged: a file that goes on is another one."""
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether lines were added to it since it was checked, by what is known or what its path names now."""
+        try:
+            return self.grown or Path(os.fsdecode(self.path)).stat().st_size > self.size
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -46,54 +63,76 @@ class Sending:
     prefix: str
     """Of the lines that are in no earlier note."""
     directory: Path
+    notes: Mapping[Path, Note]
+    """All that are in the directory, of whatever file and batch, the oldest first."""
     known: int = 0
     """How many of its first lines were being sent before; they keep the identities that they had then."""
     superseded: Sequence[Path] = ()
     """Notes of what the file was before it had grown."""
+    elsewhere: Note | None = None
+    """Of a file with another path that was not sent whole, and with all of which this one begins."""
 
     @property
     def path(self) -> Path:
         """Where the note is."""
-        return self.directory / f"sending-{self.prefix}.json"
+        return self.directory / _name(self.prefix)
 
-    def prefixes(self, numbers: Sequence[int]) -> Iterator[tuple[str, slice]]:
-        """Return each prefix and the part of these ascending line numbers that it is for."""
+    @property
+    def surplus(self) -> Mapping[Path, Note]:
+        """The oldest notes, which are one too many with this one."""
+        others = [path for path in self.notes if path not in {self.path, *self.superseded}]
+        return {path: self.notes[path] for path in others[: -(MOST_NOTES - 1)]}
+
+    def identities(self, numbers: Sequence[int]) -> list[str]:
+        """Return the identities of lines by their ascending numbers, 35 characters each."""
+        identities: list[str] = []
         start = 0
         for last, prefix in (*self.note.before, (sys.maxsize, self.prefix)):
             end = bisect_right(numbers, last, start)
-            if end > start:
-                yield prefix, slice(start, end)
+            identities += [f"{prefix}:{str(number).zfill(10)}" for number in numbers[start:end]]
             start = end
+        return identities
 
-    def remember(self) -> None:
-        """Write the note to the disk, whole or not at all; raises StorageUnavailable when that cannot be done."""
-        _write(self.path, self.note)
+    def remember(self, kept: Sequence[str] = (), *, grown: bool = False) -> None:
+        """Write the note to the disk, whole or not at all, and remove those that it supersedes and those in surplus.
+
+        Adds what is `kept` and `grown`, as the note has them. Raises StorageUnavailable when that cannot be done.
+        """
+        _write(self.path, msgspec.structs.replace(self.note, kept=[*self.note.kept, *kept], grown=grown))
+        self._remove(*self.superseded, *self.surplus)
 
     def forget(self) -> None:
         """Remove the note of a file that was sent whole and unchanged, for another file may begin like it.
 
-        If it had grown, its identities are more than its digest tells: they stay, for this very file.
-        Raises StorageUnavailable when that cannot be done.
+        If it had grown, its identities are more than its digest tells: they stay, for this very file. The same is done
+        with the note of each file of which this one is what was not acknowledged, unless that has grown since. Raises
+        StorageUnavailable when that cannot be done.
         """
-        if self.note.before:
-            _write(self.path, msgspec.structs.replace(self.note, whole=True))
+        notes = {**self.notes}
+        sent = {self.path: self.note}
+        while sent:
+            path, note = sent.popitem()
+            notes.pop(path, None)
+            if note.before:
+                _write(path, msgspec.structs.replace(note, whole=True, kept=()))
+            else:
+                self._remove(path)
+            sent |= {path: one for path, one in notes.items() if note.sha256 in one.kept and not one.has_grown}
+
+    def _remove(self, *paths: Path) -> None:
         try:
-            for path in self.superseded if self.note.before else (*self.superseded, self.path):
+            for path in paths:
                 path.unlink(missing_ok=True)
-            _sync(self.directory)
+            if paths:
+                _sync(self.directory)
         except OSError as error:
             raise StorageUnavailable(
-                f"{self.path} cannot be removed: {error.strerror}; remove it, for that file was sent whole"
+                f"{error.filename or self.directory} cannot be removed: {error.strerror}; remove it"
             ) from None
 
 
-def identity_of(prefix: str, line: int) -> str:
-    """Return the identity of a line of a file, 35 characters."""
-    return f"{prefix}:{str(line).zfill(10)}"
-
-
 class Notes:
-    """The notes of a directory that are of one batch, None for files that are sent without one."""
+    """The notes of a directory, and the batch of a file that is to be sent, None for one that is sent without."""
 
     def __init__(self, directory: Path, batch: str | None) -> None:
         """Read them; raises StorageUnavailable when that cannot be done, RecordFileError when one is damaged."""
@@ -109,9 +148,8 @@ class Notes:
             raise StorageUnavailable(
                 f"{directory} cannot be read: {error.strerror}; nothing was sent: set DATA_DIR to another directory"
             ) from None
-        for path in paths:
-            note = _read(path)
-            if note and path.name == f"sending-{self._prefix(note.sha256)}.json":
+        for path in sorted(paths, key=_age):
+            if note := _read(path):
                 self._notes[path] = note
 
     @property
@@ -119,23 +157,32 @@ class Notes:
         """How many bytes each of them is about."""
         return [note.size for note in self._notes.values()]
 
-    def find(self, size: int, beginnings: Mapping[int, Beginning]) -> Sending:
-        """Return how a file is to be sent, by what it begins with, which is asked for by its size and by `sizes`."""
-        digest = beginnings[size].digest
-        prefix = self._prefix(digest)
+    def find(self, file: Path, size: int, beginnings: Mapping[int, Beginning]) -> Sending:
+        """Return how a file is to be sent, by what it begins with, which is asked for by its size and by `sizes`.
+
+        One that begins with all bytes of a note is the note's file if it has the same path, or no other bytes.
+        """
+        note = Note(os.fsencode(file.resolve()), size, beginnings[size].digest)
+        sending = Sending(note, self._prefix(note.sha256), self._directory, self._notes)
         fitting = {
-            path: note
-            for path, note in self._notes.items()
-            if note.size in beginnings and beginnings[note.size].digest == note.sha256
-            if note.size == size or not note.whole
+            path: one
+            for path, one in self._notes.items()
+            if one.size in beginnings and beginnings[one.size].digest == one.sha256
+            if path.name == _name(self._prefix(one.sha256))  # else of another batch
+            if one.size == size or not one.whole
         }
         if not fitting:
-            return Sending(Note(size, digest), prefix, self._directory)
-        last = max(fitting.values(), key=lambda note: note.size)
+            return sending
+        last = max(fitting.values(), key=lambda one: one.size)
         lines = beginnings[last.size].lines
-        before = last.before if last.size == size else (*last.before, (lines, self._prefix(last.sha256)))
-        superseded = [path for path, note in fitting.items() if note.size < size]
-        return Sending(Note(size, digest, before), prefix, self._directory, lines, superseded)
+        if last.size == size:
+            note = msgspec.structs.replace(note, before=last.before, kept=last.kept)
+        elif last.path == note.path:
+            note = msgspec.structs.replace(note, before=[*last.before, (lines, self._prefix(last.sha256))])
+        else:
+            return replace(sending, elsewhere=last)
+        superseded = [path for path, one in fitting.items() if one.size < size and one.path == note.path]
+        return replace(sending, note=note, known=lines, superseded=superseded)
 
     def _prefix(self, digest: str) -> str:
         """Return what identities begin with: a file's digest, or with a batch the digest of that and the name."""
@@ -144,6 +191,17 @@ class Notes:
         # The bytes of a command line that are no UTF-8 are surrogates in Python.
         name = self._batch.encode("utf-8", "surrogatepass")
         return hashlib.sha256(bytes.fromhex(digest) + b"\0" + name).hexdigest()[:24]
+
+
+def _name(prefix: str) -> str:
+    return f"sending-{prefix}.json"
+
+
+def _age(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it has been removed meanwhile
+        return 0
 
 
 def _read(path: Path) -> Note | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Generic
+from typing import Generic
 
 import msgspec
 
@@ -27,13 +29,15 @@ class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
         self.count = 0
         self.reason = ""
         """Of the last one that was added."""
+        self.sha256 = ""
+        """Of the file, when all of it is written."""
         self._names = (
             directory / f"undelivered-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}{again}.jsonl"
             # The first process of every container has the same number.
             for again in itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
         )
         self.path = next(self._names)
-        self._file: IO[bytes] | None = None
+        self._file: BufferedRandom | None = None
 
     def add(self, record: R, reason: str) -> None:
         """Keep a record."""
@@ -67,17 +71,19 @@ class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                self._file.seek(0)
+                self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
                 if not self._file.tell():
                     self.path.unlink()
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> BufferedRandom:
         open_data_dir(self.path.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
             with suppress(FileExistsError):  # or a link that somebody has put there
-                return os.fdopen(os.open(self.path, flags, 0o600), "wb")
+                return os.fdopen(os.open(self.path, flags, 0o600), "w+b")
             self.path = next(self._names)
 
     def _unwritable(self, error: OSError) -> StorageUnavailable:

@@ -30,10 +30,12 @@ AnyOrder = OrderV1 | Order
 VERSIONS: dict[int, type[AnyOrder]] = {OrderV1.VERSION: OrderV1, Order.VERSION: Order}
 
 
-def create_producer(servers: Servers, version: int = Order.VERSION, *, bulk: bool = False) -> RecordProducer[AnyOrder]:
+def create_producer(
+    servers: Servers, version: int = Order.VERSION, *, bulk: bool = False, lone: bool = False
+) -> RecordProducer[AnyOrder]:
     """Make the waiter's producer, writing the given version of an order; waits for the servers, up to a limit."""
     subject = load_contract(servers.settings.schemas_dir).subject("order")
-    return RecordProducer(servers, subject, VERSIONS[version], bulk=bulk)
+    return RecordProducer(servers, subject, VERSIONS[version], bulk=bulk, lone=lone)
 
 
 def publish_order(producer: RecordProducer[AnyOrder], order: AnyOrder) -> Delivery:
@@ -81,7 +83,7 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
         values["order_id"] = new_identity()
     order = build(version, values, from_text=True)
     encode(order)  # refuses what build cannot see, such as half a surrogate pair, before anybody is asked
-    producer = create_producer(connect(), flags.schema_version)
+    producer = create_producer(connect(), flags.schema_version, lone=True)
     try:
         print_delivery(publish_order(producer, order))
     except (NotDelivered, KafkaException, SystemError, KeyboardInterrupt) as error:

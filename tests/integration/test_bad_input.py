@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ 
     ConfigResource,
     ResourceType,
 )
+from confluent_kafka.cimpl import NewTopic
 
 from contract.order import Order
 from stack.local import free_port
@@ -198,6 +199,21 @@ def test_a_file_is_not_begun_where_what_is_left_of_it_could_not_be_kept(restaura
         r"set DATA_DIR to a directory that can be",
         refused.stderr,
     )
+    assert restaurant.waiter().stdout.endswith("with offset 0\n")
+
+
+def test_a_file_is_not_sent_to_a_topic_that_is_compacted(restaurant: Restaurant) -> None:
+    """It keeps one order of each table. A lone order does not ask; cook and manager refuse such a topic likewise."""
+    admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
+    new = NewTopic(restaurant.topic, 1, 1, config={"cleanup.policy": "compact"})
+    admin.create_topics([new])[restaurant.topic].result(10)
+    path = restaurant.orders_file("orders.csv", "pizza,table", "napoli,3")
+    for flags in ([], ["--verbose"]):
+        refused = restaurant.waiter("--orders", str(path), *flags)
+        assert refused.returncode == 2
+        assert f"waiter: the topic {restaurant.topic} has cleanup.policy=compact and would lose" in refused.stderr
+        assert f"--entity-name {restaurant.topic} --add-config cleanup.policy=delete" in refused.stderr
+    assert not restaurant.data.exists()
     assert restaurant.waiter().stdout.endswith("with offset 0\n")
 
 

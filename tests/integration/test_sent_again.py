@@ -259,6 +259,92 @@ def test_an_order_that_was_not_handed_over_is_not_kept(restaurant: Restaurant) -
     assert not restaurant.data.exists()
 
 
+def fail(muted: Proxy, unheard: Restaurant, path: Path) -> Path:
+    """Send a file whose acknowledgements are lost; return the file of what was not acknowledged."""
+    before = {*unheard.data.glob("undelivered-*.jsonl")}
+    with muted.quiet():
+        assert unheard.waiter("--orders", str(path), env={"DELIVERY_TIMEOUT": "2"}).returncode == 1
+    (left,) = {*unheard.data.glob("undelivered-*.jsonl")} - before
+    return left
+
+
+@pytest.mark.parametrize("name", ["monday.jsonl", "tuesday.jsonl"])
+def test_another_file_that_begins_like_one_whose_kept_orders_were_sent(
+    muted: Proxy, unheard: Restaurant, name: str
+) -> None:
+    """Each of its lines is an order of its own, whether it has the path of that one or another."""
+    first = File(unheard, "monday.jsonl", 1)
+    assert unheard.waiter("--orders", str(fail(muted, unheard, first.path))).returncode == 0
+    assert notes(unheard) == []
+    assert "were being sent before" not in File(unheard, name, 2).give()
+    assert sorted(recorded(unheard)) == ["number 0", "number 0", "number 1"]
+
+
+def test_what_was_kept_of_what_was_kept_completes_the_file(muted: Proxy, unheard: Restaurant) -> None:
+    """However often the broker goes away, and wherever such a file has been moved to."""
+    first = File(unheard, "monday.jsonl", 3)
+    left = fail(muted, unheard, first.path)
+    for number in range(2):
+        moved = left.rename(unheard.directory / f"moved-{number}.jsonl")
+        left = fail(muted, unheard, moved)
+    assert unheard.waiter("--orders", str(left)).returncode == 0
+    assert notes(unheard) == []
+    File(unheard, "tuesday.jsonl", 4).give()
+    assert sorted(recorded(unheard)) == sorted([f"number {number}" for number in (*range(3), *range(4))])
+
+
+def test_a_killed_waiter_leaves_nothing_behind_once_the_file_was_given_again(restaurant: Restaurant) -> None:
+    """A file that begins like it is another one then."""
+    first = File(restaurant, "monday.jsonl")
+    assert first.start().stop(signal.SIGKILL) == -signal.SIGKILL
+    first.give()
+    assert notes(restaurant) == []
+    assert "were being sent before" not in File(restaurant, "tuesday.jsonl", LINES + 1).give()
+    assert len(recorded(restaurant)) == LINES + LINES + 1
+
+
+@pytest.mark.parametrize("order", ["kept, grown", "grown, kept", "grown"])
+def test_a_file_that_is_replaced_after_it_has_failed(muted: Proxy, unheard: Restaurant, order: str) -> None:
+    """By a longer one that begins with it, as an editor saves: it is that file, although it is another inode."""
+    file = File(unheard, lines=2)
+    left = fail(muted, unheard, file.path)
+    copy = file.path.with_suffix(".new")
+    copy.write_bytes(file.path.read_bytes())
+    copy.replace(file.path)
+    file.add(2)
+    for step in order.split(", "):
+        if step == "kept":
+            assert unheard.waiter("--orders", str(left)).returncode == 0
+        else:
+            assert f"the first 2 lines of {file.path} were being sent before, and keep" in file.give()
+    each_once(unheard, 4)
+
+
+def test_a_copy_that_goes_on_is_refused_until_it_is_said_what_it_is(muted: Proxy, unheard: Restaurant) -> None:
+    """It may be the file, moved, or another one: neither is guessed."""
+    file = File(unheard, lines=2)
+    left = fail(muted, unheard, file.path)
+    copy = File(unheard, "copy.jsonl", 3)
+    refused = unheard.waiter("--orders", str(copy.path))
+    assert refused.returncode == 2
+    assert f"{copy.path} begins with all that {file.path} had, which was not sent whole; nothing was" in refused.stderr
+    assert f"if it is that file, give it as {file.path}; if all of its lines are others, add" in refused.stderr
+    copy.give("--batch", "copy")
+    copy.path.replace(file.path)
+    file.give()
+    assert unheard.waiter("--orders", str(left)).returncode == 0
+    assert sorted(recorded(unheard)) == sorted([f"number {number}" for number in range(3)] * 2)
+
+
+def test_a_copy_that_is_equal_is_the_file_itself(muted: Proxy, unheard: Restaurant) -> None:
+    """Sent from elsewhere, it completes it."""
+    file = File(unheard, lines=2)
+    fail(muted, unheard, file.path)
+    File(unheard, "copy.jsonl", 2).give()
+    assert notes(unheard) == []
+    each_once(unheard, 2)
+
+
 class Proxy(socketserver.ThreadingTCPServer):
     """Stands between the clients and a broker; while it is quiet, who has published something hears nothing more."""
 

@@ -41,6 +41,9 @@ RUN_BY = {
     r"waiter --orders data/undelivered-\S+": (
         "integration/test_bad_input.py::test_what_is_not_acknowledged_is_kept_and_can_be_sent_again"
     ),
+    r"waiter --orders tuesday.jsonl": (
+        "integration/test_sent_again.py::test_a_copy_that_goes_on_is_refused_until_it_is_said_what_it_is"
+    ),
     r"python scripts/register_schema.py": (
         "integration/test_registration.py::test_registration_sets_the_level_first_then_registers_in_order_and_again_is_a_no_op"
     ),

@@ -255,9 +255,10 @@ class TestTwoReadings:
         """The digest is of the bytes, so that the same file has the same identities wherever it is."""
         content = GOOD + b"\n{}\n"
         path = write(tmp_path, content)
-        summary = opened(path, OrderV2).check()
+        summary = opened(path, OrderV2).check([len(content)])
         sentence = f"{path}, line 2: object missing required field pizza"
-        assert summary == Summary(hashlib.sha256(content).hexdigest(), 1, 1, [sentence])
+        beginning = Beginning(hashlib.sha256(content).hexdigest(), 2)
+        assert summary == Summary(1, 1, [sentence], {len(content): beginning})
 
     @pytest.mark.parametrize("name", ["orders.jsonl", "orders.csv"])
     def test_a_file_may_be_read_after_it_was_checked(self, tmp_path: Path, name: str) -> None:

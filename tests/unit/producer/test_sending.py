@@ -19,7 +19,7 @@ from contract.errors import RecordFileError, StorageUnavailable
 from contract.order import OrderV1, OrderV2
 from contract.records import Record
 from contract.subjects import Subject, load_contract
-from producer import record_files
+from producer import record_files, sending
 from producer.bulk import publish_file
 from producer.publishing import Delivery, RecordProducer
 from producer.record_files import RecordFile
@@ -40,15 +40,15 @@ class Kitchen:
         self.sent = 0
         self._subject: Subject = load_contract().subjects["pizza-order-value"]
         self._record = record
-        self._lines = 0
+        self.lines = 0
         self.path.write_text("pizza,table\n" if name.endswith("csv") else "")
 
     def line(self) -> str:
         """Return a line that no other is like."""
-        self._lines += 1
+        self.lines += 1
         if self.path.suffix == ".csv":
-            return f"number {self._lines},1\n"
-        return json.dumps({"pizza": f"number {self._lines}", "table": 1}) + "\n"
+            return f"number {self.lines},1\n"
+        return json.dumps({"pizza": f"number {self.lines}", "table": 1}) + "\n"
 
     def add(self, text: str | None = None) -> None:
         """Add text to the file, by default a line."""
@@ -69,8 +69,9 @@ class Kitchen:
 
     @property
     def kept(self) -> list[Path]:
-        """The files of what was not acknowledged."""
-        return sorted(self.data.glob("undelivered-*"))
+        """The files of what was not acknowledged, the oldest first."""
+        # Of one second, all but the first have a number.
+        return sorted(self.data.glob("undelivered-*"), key=lambda path: (path.stat().st_mtime_ns, len(path.name)))
 
     @property
     def notes(self) -> list[str]:
@@ -84,7 +85,7 @@ class Kitchen:
 
     def each_once(self) -> None:
         """Fail when a line is missing or recorded twice."""
-        assert self.recorded == Counter(f"number {number}" for number in range(1, self._lines + 1))
+        assert self.recorded == Counter(f"number {number}" for number in range(1, self.lines + 1))
 
     def publish_all(
         self,
@@ -350,6 +351,167 @@ class TestNotes:
         assert kitchen.sent == 0
 
 
+def down() -> str:
+    """Acknowledge nothing more."""
+    return "down"
+
+
+class TestAnotherFile:
+    """It begins with all that was checked of one that was not sent whole."""
+
+    @pytest.fixture(autouse=True)
+    def failed(self, kitchen: Kitchen) -> None:
+        """A file that has come to its third order."""
+        assert kitchen.give(at=3, event=down) == 1
+
+    @staticmethod
+    def another(kitchen: Kitchen, name: str = "") -> Path:
+        """Return another day's file, which goes on otherwise."""
+        path = kitchen.path.with_stem(name) if name else kitchen.path
+        path.write_text(kitchen.path.read_text() + kitchen.line())
+        return path
+
+    @pytest.mark.parametrize("name", ["", "monday"])
+    def test_its_lines_are_others_once_what_was_kept_has_been_sent(self, kitchen: Kitchen, name: str) -> None:
+        """With the same path or another one."""
+        kitchen.give_kept()
+        assert kitchen.notes == []
+        assert kitchen.give(path=self.another(kitchen, name)) == 0
+        assert kitchen.recorded == Counter({f"number {number}": 2 for number in range(1, 11)} | {"number 11": 1})
+
+    @pytest.mark.parametrize("has_been_moved", [False, True])
+    def test_what_was_kept_may_be_sent_in_parts_from_anywhere(self, kitchen: Kitchen, *, has_been_moved: bool) -> None:
+        """The broker goes away a second time."""
+        for expected in (1, 2):
+            path = kitchen.kept[-1]
+            if has_been_moved:
+                path = path.rename(kitchen.path.with_name(path.name))
+            assert kitchen.give(path=path, at=2, event=down) == 1
+            assert len(kitchen.notes) == expected + 1
+        assert kitchen.give(path=kitchen.kept[-1]) == 0
+        assert kitchen.notes == []
+        kitchen.each_once()
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_either_file_of_two_attempts_completes_it(self, kitchen: Kitchen, which: int) -> None:
+        assert kitchen.give(at=5, event=down) == 1
+        assert kitchen.give(path=kitchen.kept[which]) == 0
+        assert kitchen.notes == []
+        kitchen.each_once()
+
+    def test_what_was_kept_of_a_batch_completes_it_without_the_name(self, kitchen: Kitchen) -> None:
+        kitchen.give_kept()
+        assert kitchen.give("--batch", "evening", at=3, event=down) == 1
+        kitchen.give_kept()
+        assert kitchen.notes == []
+        assert set(kitchen.recorded.values()) == {2}
+
+    def test_lines_that_were_added_before_what_was_kept_is_sent_continue_it(self, kitchen: Kitchen) -> None:
+        """Although they came when the waiter had ended."""
+        kitchen.add()
+        kitchen.give_kept()
+        assert kitchen.give() == 0
+        kitchen.each_once()
+
+    def test_a_grown_file_is_completed_by_what_was_kept_of_it(self, kitchen: Kitchen) -> None:
+        """From then on its first lines are no longer its own, and what it was at last is recorded once."""
+        first = kitchen.path.read_text()
+        kitchen.add()
+        assert kitchen.give(at=3, event=down) == 1
+        assert len(kitchen.notes) == 1
+        assert kitchen.give(path=kitchen.kept[-1]) == 0
+        kitchen.each_once()
+        assert kitchen.give() == 0
+        kitchen.each_once()
+        kitchen.path.write_text(first)
+        assert kitchen.give(path=self.another(kitchen)) == 0
+        assert sum(kitchen.recorded.values()) == 11 + 11
+
+    def test_until_then_one_with_another_path_is_refused(self, kitchen: Kitchen) -> None:
+        """It may be that file, moved; each of both meanings has its way."""
+        other = self.another(kitchen, "monday")
+        sent = kitchen.sent
+        with pytest.raises(
+            RecordFileError,
+            match=f"{other} begins with all that {kitchen.path} had, which was not sent whole; nothing was sent: if it "
+            f"is that file, give it as {kitchen.path}; if all of its lines are others, add --batch NAME",
+        ):
+            kitchen.give(path=other)
+        assert kitchen.sent == sent
+        assert kitchen.give("--batch", "monday", path=other) == 0
+        assert sum(kitchen.recorded.values()) == sent + 11
+        other.replace(kitchen.path)
+        assert kitchen.give() == 0
+        assert sum(kitchen.recorded.values()) == 11 + 11
+
+    def test_one_that_grew_is_known_although_it_is_moved_before_what_was_kept_is_sent(self, kitchen: Kitchen) -> None:
+        """It is not guessed where it is."""
+        assert kitchen.give(at=3, event=kitchen.add) == 1
+        moved = kitchen.path.rename(kitchen.path.with_stem("moved"))
+        kitchen.give_kept()
+        with pytest.raises(RecordFileError, match=f"if it is that file, give it as {kitchen.path};"):
+            kitchen.give(path=moved)
+        moved.rename(kitchen.path)
+        assert kitchen.give() == 0
+        kitchen.each_once()
+
+    def test_a_copy_is_that_file_wherever_it_is(self, kitchen: Kitchen) -> None:
+        """It has the same digest."""
+        copy = kitchen.path.with_stem("copy")
+        copy.write_bytes(kitchen.path.read_bytes())
+        assert kitchen.give(path=copy) == 0
+        assert kitchen.notes == []
+        kitchen.each_once()
+
+    def test_one_whose_lines_have_identities_is_not_in_doubt(self, kitchen: Kitchen) -> None:
+        """As a file of what was not acknowledged that begins like another one."""
+        kitchen.add("".join(kitchen.line() for _ in range(10)))
+        assert kitchen.give(at=12, event=down) == 1
+        first, second = kitchen.kept
+        second.write_bytes(first.read_bytes() + second.read_bytes())
+        assert kitchen.give(path=first, at=0, event=down) == 1
+        assert kitchen.give(path=second) == 0
+        kitchen.each_once()
+
+    def test_a_link_is_the_file_that_it_leads_to(self, kitchen: Kitchen) -> None:
+        """Another day to another one."""
+        link = kitchen.path.with_stem("today")
+        link.symlink_to(kitchen.path)
+        kitchen.add()
+        assert kitchen.give(path=link) == 0
+        kitchen.each_once()
+
+    def test_a_path_may_have_any_bytes(self, kitchen: Kitchen) -> None:
+        kitchen.give_kept()
+        kitchen.path = kitchen.path.rename(kitchen.path.with_stem("\udcff"))
+        assert kitchen.give(at=3, event=down) == 1
+        kitchen.add()
+        kitchen.give_kept()
+        assert kitchen.give() == 0
+        kitchen.each_once()
+
+    def test_the_oldest_notes_go_and_their_files_are_named(
+        self, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sending, "MOST_NOTES", 2)
+        oldest = kitchen.path
+        for _ in range(2):
+            kitchen.path = kitchen.path.with_stem(f"later-{len(kitchen.kept)}")
+            kitchen.path.write_text(oldest.read_text().replace("number", kitchen.path.stem))
+            assert oldest.name not in capsys.readouterr().err
+            assert kitchen.give(at=3, event=down) == 1
+        assert f"the oldest is gone, and if lines are added to {oldest}, or were while it" in capsys.readouterr().err
+        assert len(kitchen.notes) == 2
+        for path in (oldest, kitchen.path):
+            with path.open("a") as file:
+                file.write(kitchen.line())
+        sent = kitchen.sent
+        assert kitchen.give(path=oldest) == 0
+        assert kitchen.give() == 0
+        assert "first" in capsys.readouterr().err
+        assert kitchen.sent == sent + 11 + 11
+
+
 class TestWithoutIdentities:
     """An older version's records cannot be recognised, and that is said."""
 
@@ -392,7 +554,10 @@ ACTIONS = st.lists(
 def test_in_whatever_order_things_happen_each_line_is_recorded_once(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]], name: str
 ) -> None:
-    """It grows, also in the middle of a line, waiters are killed or lose the broker, and what is kept is sent."""
+    """It grows, also in the middle of a line, waiters are killed or lose the broker, and what is kept is sent.
+
+    And when all of it is, a file that begins like it is another one.
+    """
     kitchen = Kitchen(tmp_path_factory.mktemp("kitchen"), name)
     rest = ""  # of the line that is being written
 
@@ -405,6 +570,7 @@ def test_in_whatever_order_things_happen_each_line_is_recorded_once(
         rest = text[cut:]
 
     write()
+    accounted = 0  # bytes all of whose lines were acknowledged or kept
     for action, number in actions:
         if action == "add":
             kitchen.add(rest + "".join(kitchen.line() for _ in range(number)))
@@ -413,16 +579,25 @@ def test_in_whatever_order_things_happen_each_line_is_recorded_once(
             write(number)
         elif action == "kept":
             kitchen.give_kept()
+            if accounted == kitchen.path.stat().st_size:
+                break  # it was sent whole: what comes later would be another file
         else:
+            size, count = kitchen.path.stat().st_size, len(kitchen.kept)
             happens: dict[str, Callable[[], object]] = {
                 "grow": write, "part-grows": lambda: write(9), "kill": kill, "down": lambda: "down",
             }  # fmt: skip
             with suppress(Killed):
                 if kitchen.give(at=number, event=happens[action]) == 0:
-                    break  # it was sent whole: what comes later would be another file
+                    break
+                accounted = size if len(kitchen.kept) > count else accounted
     else:
         kitchen.add(rest)
         assert kitchen.give() == 0
     kitchen.give_kept()
     assert kitchen.give() == 0
-    assert kitchen.recorded == Counter(re.findall(r"number \d+(?=[\",])", kitchen.path.read_text()))
+    lines = Counter(re.findall(r"number \d+(?=[\",])", kitchen.path.read_text()))
+    assert kitchen.recorded == lines
+    other = kitchen.path.with_stem("other")
+    other.write_text(kitchen.path.read_text().removesuffix("\n") + "\n" + kitchen.line())
+    assert kitchen.give(path=other) == 0
+    assert kitchen.recorded == lines + lines + Counter([f"number {kitchen.lines}"])
