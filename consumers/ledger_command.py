@@ -260,7 +260,7 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
     known = books.next_offsets  # first of all: its consumer may go on meanwhile, and writes its letters before
     topic = _topic(settings, books)
-    letters = {(one.partition, one.original_offset): one for one in _letters(settings, books, topic)}
+    letters = {(one.partition, one.original_offset): one.reason for one in _letters(settings, books, topic)}
     passed = books.passed
     missing = 0
     with reading_client(settings) as client:
@@ -285,7 +285,7 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     rows = books.one("SELECT count(*) FROM {table}")
     duplicates = books.one("SELECT count(*) FROM duplicates")
     print(f"{rows} rows, {duplicates} duplicates, {len(letters)} letters, {missing} missing")
-    if duplicates + (others := sum(letter.reason == Reason.HANDLER for letter in letters.values())):
+    if duplicates + (others := sum(reason == Reason.HANDLER for reason in letters.values())):
         again = f"{duplicates} with the same content, {others} with another"
         print(f"came again under a recorded identity: {again}; python -m consumers.ledger duplicates lists them")
     return FAILED if missing else OK

@@ -35,8 +35,8 @@ from runtime.topics import LARGEST_KEPT, Topic, is_gone
 
 Headers: TypeAlias = list[tuple[str, bytes | str | None]]
 
-LARGEST_LETTER = LARGEST_KEPT - 64 * 1024
-"""Bytes of the largest message that is kept whole, uncompressed: its topic takes so much, and our headers."""
+LARGE = 1024 * 1024
+"""Bytes of a message, uncompressed, that is kept whole however little its topic takes at once, compressed."""
 
 _LETTER = "dead-letter."
 _REPLAY = "replay."
@@ -55,6 +55,7 @@ class DeadLetters:
         self._topic = subject.dead_letters(group)
         self._replays = subject.replays(group)
         self._group = group
+        self._largest = max(LARGE, subject.max_message_bytes)
         self._settings = settings
         self._publisher: _Publisher | None = None
 
@@ -84,7 +85,7 @@ class DeadLetters:
             why = self._why(message, unreadable)
             whole = _Sent(message.key(), message.value(), [*headers, *why])
             stub = partial(_without_message, message, why)
-            if whole.size() > LARGEST_LETTER or message.error() is not None:  # an error's value is its sentence
+            if whole.size() > self._largest or message.error() is not None:  # an error's value is its sentence
                 publisher.send(self._topic, stub())
             else:
                 publisher.send(self._topic, whole, stub)
@@ -218,7 +219,7 @@ class _Publisher:
     """Publishes a few messages with headers, and tells whether all were acknowledged."""
 
     def __init__(self, settings: Settings) -> None:
-        size = {"message.max.bytes": LARGEST_KEPT, "queue.buffering.max.kbytes": 2 * LARGEST_KEPT // 1024}
+        size = {"message.max.bytes": LARGEST_KEPT, "queue.buffering.max.kbytes": LARGEST_KEPT // 1024}
         self._producer = make_client(Producer, producer_properties(settings) | size | {"compression.type": "gzip"})
         self._limit = settings.delivery_timeout + 5
         self._failure: KafkaError | None = None

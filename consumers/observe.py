@@ -87,7 +87,7 @@ def _observed(message: Message, deserializer: RecordDeserializer[R], context: Se
         context.headers = headers_of(message)
         record = deserializer(message.value(), context)
     except Unreadable as unreadable:
-        return Observed(*_place_of(message), unreadable.schema_id, unreadable)
+        return Observed(*_place_of(message), unreadable.schema_id, unreadable.alone())
     return Observed(*_place_of(message), schema_id_of(message.value() or b""), record)
 
 

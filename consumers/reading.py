@@ -80,7 +80,7 @@ class BatchReader(Generic[R]):
                 read.append((self._read_one(source, message, known), message))
                 in_row = 0
             except Unreadable as unreadable:
-                letters.append((message, unreadable))
+                letters.append((message, unreadable.alone()))
                 in_row += not source.is_replays  # what is replayed was bad before, whatever the servers are
                 if in_row >= self._most_in_row:
                     if not read:

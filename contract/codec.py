@@ -180,7 +180,7 @@ class RecordDeserializer(Deserializer, Generic[R]):
         """Remember that an id is no good, for a while, and return the error."""
         if not self._refused:
             self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
-        self._refused[subject, error.schema_id or 0] = error
+        self._refused[subject, error.schema_id or 0] = error.alone()
         return error
 
 

@@ -130,3 +130,7 @@ class Unreadable(PipelineError):  # noqa: N818
         self.reason = reason
         self.schema_id = schema_id
         self.record_id = record_id
+
+    def alone(self) -> Unreadable:
+        """Return the same without the frames that it went through: they would hold the message while it is kept."""
+        return Unreadable(self.reason, str(self), self.schema_id, self.record_id)

@@ -163,7 +163,7 @@ class Subject:
 class _Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partitions: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
     replication: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
-    max_message_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)] = 1_048_588  # Kafka's own default
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**24)] = 1_048_588  # Kafka's own default
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ class Aside(threading.Thread, Generic[T]):
     def __init__(self, call: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._call = call
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
         """What it has raised."""
         self.start()
 
@@ -24,11 +24,15 @@ class Aside(threading.Thread, Generic[T]):
         try:
             self._result = self._call()
         except BaseException as error:  # noqa: BLE001 - raised where the answer is asked for
-            self.error = error
+            self._error = error
 
     def result(self) -> T:
-        """Wait for its end and return what it has returned, or raise what it has raised."""
+        """Wait for its end and return what it has returned, or raise what it has raised, once."""
         self.join()
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # or it, its frames and all that they hold would wait for the garbage collector
         return self._result

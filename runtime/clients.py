@@ -26,7 +26,8 @@ T = TypeVar("T")
 _PORTS = range(2**16)
 _TELL_AT_TRY = 2
 _FIRST_TRY_SECONDS = 1.0
-FETCH_BYTES = 64 * 1024
+FETCH_BYTES = 4 * 1024
+"""What a broker answers at once, beside one batch that is larger: of zstd, 120 MB may be in it."""
 BATCH_BYTES = 1_000_000
 """librdkafka's own default of what it sends at once."""
 LEAVE_SECONDS = 12.0
@@ -98,7 +99,7 @@ def producer_properties(settings: Settings, *, bulk: bool = False, batch_bytes: 
 
 def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
     """Properties of a group member that commits by hand, after handling."""
-    return common_properties(settings) | {
+    return {
         "group.id": group,
         "client.id": group,  # what brokers and the board call a member
         "enable.auto.commit": False,
@@ -112,16 +113,28 @@ def consumer_properties(settings: Settings, group: str) -> dict[str, Any]:
         # A killed member's partitions are taken over within 15 s.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
-        # The prefetch is the bound on memory: as much as the fastest consumer reads in twice the time until the fetcher
-        # looks again whether there is room, which is a second by default.
-        # What comes in one answer is decompressed at once, a thousandfold by gzip. Of what is larger one batch comes.
+    } | reading_properties(settings)
+
+
+def reading_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of whoever fetches messages: a bound on memory, though gzip alone compresses a thousandfold.
+
+    librdkafka decompresses all that one answer brings, and asks for no more while enough waits to be handled.
+    """
+    return common_properties(settings) | {
+        # A broker gives one batch, whatever its size, and others only within this.
         "fetch.message.max.bytes": FETCH_BYTES,
         "fetch.max.bytes": FETCH_BYTES,
-        "message.max.bytes": FETCH_BYTES,  # or it would raise the line above
+        # More than any topic of ours takes at once. Of zstd it is all that librdkafka decompresses of a batch.
+        "receive.message.max.bytes": 32 * 1024 * 1024,
+        # As much as the fastest consumer reads in twice the time until the fetcher looks again whether there is room,
+        # which is a second by default.
         "fetch.queue.backoff.ms": 5,
         "queued.min.messages": 15_000,
-        "queued.max.messages.kbytes": 32 * 1024,
+        "queued.max.messages.kbytes": 2 * 1024,
         **settings.kafka,
+        # A producer's; what a consumer fetches would be raised to it.
+        "message.max.bytes": FETCH_BYTES,
     }
 
 

@@ -16,10 +16,10 @@ from runtime.clients import (
     admin_client,
     broker_error,
     cluster_metadata,
-    common_properties,
     consumer_properties,
     leave,
     make_client,
+    reading_properties,
 )
 from runtime.settings import Settings
 
@@ -128,7 +128,7 @@ def topic_ends(client: Consumer, settings: Settings, topic: str) -> Mapping[int,
 def reading_client(settings: Settings, group: str = ONLOOKERS) -> Iterator[Consumer]:
     """Give a consumer that is assigned partitions by hand and commits nothing by itself."""
     properties = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    client = make_client(Consumer, common_properties(settings) | properties)
+    client = make_client(Consumer, reading_properties(settings) | properties)
     try:
         yield client
     except KafkaException as error:
@@ -147,7 +147,7 @@ def read_to_end(client: Consumer, settings: Settings, place: TopicPartition) -> 
     client.assign([TopicPartition(place.topic, place.partition, first)])
     deadline = time.monotonic() + settings.request_timeout
     while first < end:
-        found = client.consume(BATCH, 0.1)
+        found = client.consume(BATCH, 0) or client.consume(1, 0.1)  # not all that comes in that time
         messages = [one for one in found if one.error() is None]
         if messages:
             first = (messages[-1].offset() or 0) + 1

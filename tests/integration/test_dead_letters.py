@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,32 @@ def publish(restaurant: Restaurant, value: bytes | None, key: bytes | None = b"1
     publish_packed(restaurant, "none", value, key, **more)
 
 
-def publish_packed(restaurant: Restaurant, compression: str, value: bytes | None, *more: Any, **others: Any) -> None:
-    """Publish a message that may be large before it is compressed."""
-    most = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1_000_000}
-    packed = {"bootstrap.servers": restaurant.bootstrap_servers, "compression.type": compression, **most}
+def publish_packed(
+    restaurant: Restaurant, compression: str, value: bytes | None, *more: Any, count: int = 1, **others: Any
+) -> None:
+    """Publish a batch of messages that may be large before it is compressed."""
+    most = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1_000_000, "batch.size": 1_000_000_000}
+    batch = {"batch.num.messages": count, "linger.ms": 60_000 if count > 1 else 0}
+    servers = {"bootstrap.servers": restaurant.bootstrap_servers}
     errors: list[KafkaError | None] = []
-    producer = Producer(packed)
+    producer = Producer(servers | most | batch | {"compression.type": compression})
     others["on_delivery"] = lambda error, _: errors.append(error)
-    producer.produce(restaurant.topic, value, *more, **others)
-    assert (producer.flush(30), errors) == (0, [None])
+    for _ in range(count):
+        producer.produce(restaurant.topic, value, *more, **others)
+    assert (producer.flush(30), errors) == (0, [None] * count)
 
 
 def highest_memory(service: Service) -> int:
-    """Return the most MiB of memory that a service has had."""
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())
-    return int(line) // 1024
+    """Return the most MiB of memory that a service has had, 0 when it has ended."""
+    with suppress(ProcessLookupError):
+        return int(*re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())) // 1024
+    return 0
+
+
+def memory_limit() -> int:
+    """Return the MiB that a service's container has."""
+    (limit,) = re.findall(r"(?s)x-service:.*?mem_limit: (\d+)m", (ROOT / "docker-compose.yaml").read_text())
+    return int(limit)
 
 
 def read(restaurant: Restaurant, topic: str, count: int) -> list[Message]:
@@ -377,7 +388,6 @@ def test_a_letter_topic_that_was_deleted_stops_the_consumer_and_is_there_after_a
 
 def test_what_is_small_when_it_is_compressed_and_large_when_it_is_not_stops_nobody(restaurant: Restaurant) -> None:
     """Each consumer stays within its container's memory; the letter has size and digest instead of the message."""
-    (limit,) = re.findall(r"(?s)x-service:.*?mem_limit: (\d+)m", (ROOT / "docker-compose.yaml").read_text())
     consumers = [restaurant.start(name) for name in ("cook", "manager")]
     for name, consumer in zip(("cook", "manager"), consumers, strict=True):
         consumer.wait_for_error(f"{name}.replays was given partitions")
@@ -394,13 +404,45 @@ def test_what_is_small_when_it_is_compressed_and_large_when_it_is_not_stops_nobo
         )
         assert (letter["size"], letter["sha256"]) == ("60000000", hashlib.sha256(value).hexdigest())
         assert (letter["offset"], message.key(), message.value()) == ("0", None, None)
-        assert highest_memory(consumer) < int(limit)
+        assert highest_memory(consumer) < memory_limit()
     code, said = command(restaurant, "show", "cook", "0")
     where = f"it is at {restaurant.topic} partition 0 offset 0 for as long as that topic keeps it"
     assert (code, f"60000000 bytes, SHA-256 {letter['sha256']}; {where}" in said) == (0, True)
     code, said = command(restaurant, "replay", "cook")
     assert (code, "0 letters replayed" in said, "letter 2 is not replayed" in said) == (1, True, True)
     assert restaurant.run("-m", "consumers.ledger", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("compression", "size", "count", "batches"),
+    [
+        ("gzip", 60_000_000, 1, 10),
+        ("gzip", 15_000_000, 4, 10),
+        ("gzip", 1_000_000, 60, 10),
+        ("zstd", 16_000_000, 1, 60),
+    ],
+)
+def test_a_backlog_of_such_messages_needs_no_more_memory_than_one(
+    restaurant: Restaurant, compression: str, size: int, count: int, batches: int
+) -> None:
+    """Neither in a consumer that starts, nor in the board or a command that reads all of them."""
+    restaurant.make_topic()
+    for _ in range(batches):
+        publish_packed(restaurant, compression, bytes(size), count=count)
+    restaurant.waiter("napoli", "3")
+    patient = {"DEAD_LETTER_LIMIT": "10000", "BOARD_PORT": "0"}
+    cook, manager = (restaurant.start(name, patient) for name in ("cook", "manager"))
+    board = restaurant.start_program("board", "-m", "consumers.board", env=patient)
+    cook.wait_for_lines(1)
+    restaurant.wait_for_rows(1)
+    highest = [highest_memory(service) for service in (cook, manager, board)]
+    for command in (["consumers.ledger", "verify"], ["consumers.dead_letters", "list", "cook"]):
+        started = restaurant.start_program("command", "-m", *command)
+        highest.append(0)
+        while started.process.poll() is None:
+            highest[-1] = highest_memory(started) or highest[-1]
+        assert started.process.returncode == 0, started.errors()
+    assert max(highest) < memory_limit(), highest
 
 
 def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it_is_read(
