@@ -34,7 +34,7 @@ POM = Path(__file__).with_name("pom.xml")
 HOME = Path(__file__).resolve().parent.parent / ".stack"
 JAVA = 17
 INSTALL = "apt-get install openjdk-17-jre-headless maven"
-START_LIMIT = 60.0
+START_LIMIT = 180.0
 STOP_LIMIT = 20.0
 FETCH_LIMIT = 900.0
 
