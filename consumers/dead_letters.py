@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from consumers.letters import Letter, headers_of, hexdump, read_letters, replay_letters
+from contract.access import Permission, to_read_letters
 from contract.binary import resolve
 from contract.errors import PipelineError, Reason, SettingError, TopicError
 from contract.lookups import parse_registered, schema_of
 from contract.subjects import Subject, load_contract
-from runtime.clients import registry_client
-from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.acls import require
+from runtime.clients import admin_client, cluster_metadata, registry_client
+from runtime.command import FAILED, OK, counted, create_parser, run_command
 from runtime.settings import Settings
 from runtime.topics import connect
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown.add_argument("offset", type=int, help="of the letter in its topic")
     replayed = actions.add_parser("replay", help="give letters to their consumer, and to no other, once more")
     replayed.add_argument("consumer")
-    replayed.add_argument("--reason", choices=[*Reason], help="only letters of this reason")
+    replayed.add_argument("--reason", choices=[one.value for one in Reason], help="only letters of this reason")
     replayed.add_argument("--offset", type=int, action="append", help="only this letter; may be given again")
     return run_command(parser, run, arguments)
 
@@ -44,6 +46,12 @@ def run(flags: Namespace, settings: Settings) -> int:
     if not owned:
         known = ", ".join(sorted({group for subject in subjects for group in subject.readers}))
         raise SettingError(f"{flags.consumer} is no consumer that subjects.yaml knows; there are {known}")
+    needed = [permission for subject, group in owned for permission in to_read_letters(subject, group)]
+    if flags.action == "replay":
+        needed += [Permission("DESCRIBE", "topic", subject.topic) for subject, _ in owned]
+    admin = admin_client(settings)
+    cluster_metadata(admin, settings)  # which says why no connection comes about
+    require(needed, admin, settings)
     actions = {"list": _list, "show": _show, "replay": _replay}
     codes = [actions[flags.action](flags, settings, subject, group) for subject, group in owned]
     return OK if OK in codes else FAILED
@@ -55,7 +63,7 @@ def _list(_flags: Namespace, settings: Settings, subject: Subject, group: str) -
         counts = Counter(letter.reason for letter in read_letters(settings, topic))
     except TopicError:
         counts = Counter()  # its consumer makes the topic when it starts for the first time
-    print(f"{topic}: {counts.total()} letters")
+    print(f"{topic}: {counted(counts.total(), 'letter')}")
     for reason, count in counts.most_common():
         print(f"  {reason:<16} {count:>8}")
     return OK
@@ -92,11 +100,11 @@ def _replay(flags: Namespace, settings: Settings, subject: Subject, group: str) 
                 yield one
 
     count = replay_letters(settings, chosen(), replays)
-    print(f"{count} letters replayed to {replays}, which {group} alone reads")
+    print(f"{counted(count, 'letter')} replayed to {replays}, which {group} alone reads")
     for topic_id, passed in gone.items():
         lost.append(
-            f"{passed} letters not replayed: their places are of a topic {subject.topic} ({topic_id}) that is gone, "
-            f"today it is {today or 'none'}; have them published again by whoever sent them"
+            f"{counted(passed, 'letter')} not replayed: of a topic {subject.topic} ({topic_id}) that is gone, today "
+            f"it is {today or 'none'}; ask whoever sent this to publish it again"
         )
     for sentence in lost:
         print(sentence, file=sys.stderr)

@@ -6,6 +6,7 @@ it: cut to the committed length at start, rebuilt where it is shorter.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import logging
@@ -28,7 +29,7 @@ import msgspec
 from consumers.batches import Batch, Received
 from consumers.rows import agrees, read_leniently
 from consumers.source import TOPIC_MARK, FirstOffsets, topic_mark
-from contract.errors import LedgerError, Overtaken, Rejected, StorageUnavailable
+from contract.errors import LedgerError, Overtaken, Rejected, SettingError, StorageUnavailable
 from contract.records import R
 from runtime.data_dir import check_file, open_data_dir, open_file
 from runtime.metrics import DUPLICATES, ROWS
@@ -80,6 +81,23 @@ _HERE = "inode = ? AND directory = ? AND (machine = ? OR '' IN (machine, ?))"
 
 _UNREADABLE = (msgspec.DecodeError, RecursionError)
 
+RESTORE = "restore it from a backup, or set DATA_DIR to another directory"
+
+_LASTING = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""What the file system says of a directory that no waiting makes usable."""
+
 MACHINE_ID = Path("/etc/machine-id")
 
 _COLUMNS = ("partition", "offset", "published_ms", "recorded_ms", "identity", "record")
@@ -121,7 +139,7 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         """Open or make `ledger.db` and `log.txt`; `line` gives a record's line of the log.
 
         Raises LedgerError when another process holds it, it is of another topic or cluster, or newer than this code,
-        and Unavailable when the disk does not let it be opened.
+        SettingError for a directory that cannot be used, and Unavailable when the disk does not let it be opened now.
         """
         self._record = record
         self._decoder = msgspec.json.Decoder(record)
@@ -133,10 +151,11 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
         self._path = directory / "ledger.db"
         self._log_path = directory / "log.txt"
         with disk_errors(self._path), ExitStack() as opened:
-            open_data_dir(directory)
-            opened.callback(os.close, lock_directory(directory))
-            # Made here for its mode, which SQLite gives its other files too.
-            os.close(open_file(self._path, os.O_RDWR | os.O_CREAT))
+            with _lasting_errors(directory):
+                open_data_dir(directory)
+                opened.callback(os.close, lock_directory(directory))
+                # Made here for its mode, which SQLite gives its other files too.
+                os.close(open_file(self._path, os.O_RDWR | os.O_CREAT))
             self._db = open_database(self._path, write=True)
             opened.callback(self._db.close)
             self._prepare(topic)
@@ -194,18 +213,20 @@ class Ledger(AbstractContextManager["Ledger[R]"], Generic[R]):
             elsewhere = self._db.execute(
                 f"SELECT inode, directory, machine FROM ids WHERE NOT ({_HERE}) ORDER BY rowid DESC", place.values()
             ).fetchone()
-        others = ", ".join(sorted(unknown))
+            has_rows = self._last_line() > 0
         adopt = f"stop every {group} and run: python -m consumers.ledger adopt {group}"
         if elsewhere:
+            before = Place(*elsewhere)
             raise LedgerError(
-                f"{self._path} was at {Place(*elsewhere)}, and is at {place} now: it was copied, moved or restored, "
-                f"and the group {group} has the original's id ({others}). A copy must not be used: each would record "
-                f"a part. For one that was moved or restored, whose original is no more, {adopt}"
+                f"{self._path} must not be used beside its original, for each would record a part; if that is no more, "
+                f"{adopt} (it was copied, moved or restored: it was at {before.unlike(place)}, and is at "
+                f"{place.unlike(before)} now)"
             )
+        put_back = f"{self._path} has rows: it had the group before that one, or was put back to an earlier state. "
         raise LedgerError(
-            f"the group {group} has another ledger ({others}), or a later state of this one ({self.id}): each would "
-            "record a part. Set DATA_DIR to that ledger's directory. If it is lost and this one is to take its place, "
-            f"{adopt}"
+            f"the group {group} has another ledger ({', '.join(sorted(unknown))}): each would record a part. "
+            f"{put_back if has_rows else ''}Set DATA_DIR to the directory of the ledger that recorded last; if that is "
+            f"lost, {adopt}"
         )
 
     def close(self) -> None:
@@ -431,8 +452,13 @@ class Place:
         """Return what _HERE asks for."""
         return self.inode, self.directory, self.machine, self.machine
 
-    def __str__(self) -> str:
-        return f"{self.directory} (inode {self.inode}{self.machine and f', machine {self.machine}'})"
+    def unlike(self, other: Place) -> str:
+        """Return this place by what sets it apart from the other one."""
+        if self.directory != other.directory:
+            return self.directory
+        if self.inode != other.inode:
+            return f"{self.directory} (inode {self.inode})"
+        return f"{self.directory} (machine {self.machine})"
 
 
 def _machine() -> str:
@@ -476,7 +502,9 @@ def check_format(path: Path, db: sqlite3.Connection) -> bool:
     (found,) = db.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if found > FORMAT:
-        raise LedgerError(f"{path} was written by a newer release (format {found}, this one knows {FORMAT})")
+        raise LedgerError(
+            f"{path} was written by a newer release (format {found}, this one knows {FORMAT}); run that release"
+        )
     if not tables and not found:
         return False
     if not {"ledger", "partitions", "duplicates"} <= tables:
@@ -487,9 +515,10 @@ def check_format(path: Path, db: sqlite3.Connection) -> bool:
 def refuse_other(path: Path, theirs: tuple[str, str, str], topic: Topic) -> None:
     """Raise LedgerError when a ledger of `theirs`, a topic's name, id and cluster, is not of this topic."""
     if theirs != (topic.name, topic.id, topic.cluster_id):
+        other = "" if theirs[2] == topic.cluster_id else ", or connect to that cluster"
         raise LedgerError(
             f"{path} belongs to topic {theirs[0]} ({theirs[1]}) of cluster {theirs[2]}; this is {topic}, where its "
-            "offsets mean nothing; set DATA_DIR to another directory, or connect to that cluster"
+            f"offsets mean nothing; set DATA_DIR to another directory{other}"
         )
 
 
@@ -523,6 +552,22 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _lasting_errors(directory: Path) -> Iterator[None]:
+    """Raise SettingError for a directory that cannot be made or written until somebody has changed something."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _LASTING:
+            raise
+        is_in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+        why = "is no directory" if is_in_the_way else f"cannot be made or written: {error.strerror}"
+        raise SettingError(
+            f"DATA_DIR {directory} cannot be used: {error.filename or directory} {why}; set DATA_DIR to a directory "
+            "that this user can make or write"
+        ) from None
+
+
+@contextmanager
 def database_errors(path: Path, doing: str = "written") -> Iterator[None]:
     """Turn what SQLite raises into this project's errors."""
     try:
@@ -530,7 +575,7 @@ def database_errors(path: Path, doing: str = "written") -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"{path} cannot be {doing}: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{path} is damaged or no ledger: {error}") from None
+        raise LedgerError(f"{path} is damaged or no ledger: {error}; {RESTORE}") from None
 
 
 if __name__ == "__main__":

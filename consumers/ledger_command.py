@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.ledger import (
     PASSED,
+    RESTORE,
     check_format,
     database_errors,
     forget_elsewhere,
@@ -28,10 +29,12 @@ from consumers.ledger import (
     renew_id,
 )
 from consumers.letters import Letter, read_letters
-from contract.errors import LedgerError, Reason, SettingError, StorageUnavailable, TopicError
+from contract.access import ONLOOKERS, Permission, to_read_letters, to_verify
+from contract.errors import Forbidden, LedgerError, Reason, SettingError, StorageUnavailable, TopicError
 from contract.subjects import Subject, load_contract
-from runtime.clients import cluster_metadata
-from runtime.command import FAILED, OK, create_parser, run_command
+from runtime.acls import require
+from runtime.clients import admin_client, cluster_metadata
+from runtime.command import FAILED, OK, counted, create_parser, run_command
 from runtime.data_dir import check_data_dir
 from runtime.groups import read_to_end, reading_client, topic_ends
 from runtime.settings import Settings
@@ -71,7 +74,7 @@ def run(flags: Namespace, settings: Settings) -> int:
 
 
 class Passed(NamedTuple):
-    """Offsets that were passed over; `records` is None where nobody knows how many of them were records."""
+    """Offsets that were passed over; `records` is None for those that had left the topic, as nobody knows what was."""
 
     partition: int
     offset: int
@@ -80,8 +83,9 @@ class Passed(NamedTuple):
     by_hand: bool
 
     def __str__(self) -> str:
-        why = "passed over by hand" if self.by_hand else "no longer in the topic when the ledger began"
-        records = "" if self.records is None else f" ({self.records} records)"
+        by_hand = "passed over by hand" + (", when they had left the topic" if self.records is None else "")
+        why = by_hand if self.by_hand else "no longer in the topic when the ledger began"
+        records = "" if self.records is None else f" ({counted(self.records, 'record')})"
         return f"partition {self.partition} {_offsets_between(self.offset, self.next_offset)}{records} {why}"
 
 
@@ -121,8 +125,12 @@ def _open(directory: Path, *, write: bool) -> Iterator[_Books]:
             check_data_dir(directory)
             if write:
                 opened.callback(os.close, lock_directory(directory))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise LedgerError(f"there is no ledger at {path}; set DATA_DIR to where its consumer keeps it") from None
+        except PermissionError as error:
+            raise SettingError(
+                f"{error.filename or path} cannot be used: {error.strerror}; run this as the user whose ledger it is"
+            ) from None
         except OSError as error:
             raise StorageUnavailable(f"{error.filename or path} cannot be used: {error.strerror}") from None
         db = open_database(path, write=write)
@@ -135,7 +143,7 @@ def _open(directory: Path, *, write: bool) -> Iterator[_Books]:
 def _known_of(path: Path, db: sqlite3.Connection) -> tuple[str, str, frozenset[str]]:
     found = db.execute("SELECT name, topic, id FROM ledger").fetchone()
     if found is None:
-        raise LedgerError(f"{path} is damaged: it does not say whose ledger it is; restore it from a backup")
+        raise LedgerError(f"{path} is damaged: it does not say whose ledger it is; {RESTORE}")
     table, topic, newest = found
     older = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ids'").fetchone() is None
     ids = [] if older else [one for (one,) in db.execute("SELECT id FROM ids")]
@@ -184,7 +192,9 @@ def _rows(books: _Books) -> Iterator[Mapping[str, msgspec.Raw]]:
         try:
             fields = decode(record)
         except (msgspec.DecodeError, RecursionError):
-            raise LedgerError(f"{books.path} is damaged: the record of line {line} is no JSON object") from None
+            raise LedgerError(
+                f"{books.path} is damaged: the record of line {line} is no JSON object; {RESTORE}"
+            ) from None
         row = {name: msgspec.Raw(str(number).encode()) for name, number in zip(columns, numbers, strict=True)}
         yield row | {f"record.{name}" if name in columns else name: value for name, value in fields.items()}
 
@@ -197,6 +207,7 @@ def _cell(value: msgspec.Raw) -> str:
 
 def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
     partition, offset = flags.partition, flags.offset
+    _require(settings, Permission("READ", "topic", books.topic), Permission("DESCRIBE", "group", ONLOOKERS))
     _topic(settings, books)
     with reading_client(settings) as client:
         ends = topic_ends(client, settings, books.topic)
@@ -204,9 +215,14 @@ def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
         if partition not in known or partition not in ends:
             holder = "the ledger" if partition not in known else "the topic"
             raise SettingError(
-                f"{holder} has no partition {partition} of {books.topic}; there are {_list(known, ends)}"
+                f"{holder} has no partition {partition} of {books.topic}; its partitions: {_list(known, ends)}"
             )
         (first, end), start = ends[partition], known[partition]
+        if start == end != offset:
+            raise SettingError(
+                f"{offset} is no offset to go on at: there is nothing to pass over in partition {partition}, as the "
+                f"ledger's next offset is the topic's end, {end}"
+            )
         if not start <= offset <= end:
             raise SettingError(
                 f"{offset} is no offset to go on at: for partition {partition} it is one from {start}, the ledger's "
@@ -214,26 +230,30 @@ def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
             )
         place = TopicPartition(books.topic, partition, max(first, start))
         records = sum(len(offsets) for offsets in _offsets(client, settings, place, offset))
-    gone = _offsets_between(start, min(first, offset)) if start < min(first, offset) else ""
+    there = max(start, min(first, offset))  # what is before it has left the topic
+    passed = [(partition, start, there, None), (partition, there, offset, records)]
     books.db.execute("BEGIN IMMEDIATE")
     books.db.execute("UPDATE partitions SET next_offset = ? WHERE partition = ?", (offset, partition))
-    if start < offset:
-        books.db.execute(PASSED)
-        values = (partition, start, offset, None if gone else records)
-        books.db.execute("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?, TRUE)", values)
+    books.db.execute(PASSED)
+    for one in passed:
+        if one[1] < one[2]:
+            books.db.execute("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?, TRUE)", one)
     books.db.execute("COMMIT")
-    told = f"{records} records that are in the topic are passed over" + (
-        f"; {gone} are no longer there" if gone else ""
-    )
-    print(f"partition {partition} goes on at offset {offset}: {told}")
+    are = "that is in the topic is" if records == 1 else "that are in the topic are"
+    gone = f"; {_offsets_between(start, there)} are no longer there" if start < there else ""
+    print(f"partition {partition} goes on at offset {offset}: {counted(records, 'record')} {are} passed over{gone}")
     return OK
 
 
 def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
     """Leave a new id of this ledger beside the group's offsets, which stay as they are."""
+    groups = _groups(settings, books)
+    if flags.group not in groups:
+        raise SettingError(
+            f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows; its consumers: {_list(groups)}"
+        )
+    _require(settings, Permission("DESCRIBE", "topic", books.topic), Permission("READ", "group", flags.group))
     _topic(settings, books)
-    if flags.group not in _groups(settings, books):
-        raise SettingError(f"{flags.group} is no consumer of {books.topic} that subjects.yaml knows")
     books.db.execute("BEGIN IMMEDIATE")
     ledger_id = renew_id(books.path, books.db)
     books.db.execute("COMMIT")
@@ -259,6 +279,7 @@ def _adopt(flags: Namespace, settings: Settings, books: _Books) -> int:
 def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """Read the topic up to the ledger's next offsets, and name each offset that is nowhere."""
     known = books.next_offsets  # first of all: its consumer may go on meanwhile, and writes its letters before
+    _require_to_verify(settings, books)
     topic = _topic(settings, books)
     letters = {(one.partition, one.original_offset): one.reason for one in _letters(settings, books, topic)}
     passed = books.passed
@@ -293,11 +314,13 @@ def _verify(_flags: Namespace, settings: Settings, books: _Books) -> int:
 
 def _duplicates(_flags: Namespace, settings: Settings, books: _Books) -> int:
     """List each duplicate with the row that it repeats, then each letter whose identity has a row of other content."""
+    _require_to_verify(settings, books)
     query = "SELECT d.partition, d.offset, d.line, t.partition, t.offset, t.identity FROM duplicates d JOIN {table} t"
     query += " USING (line) ORDER BY d.partition, d.offset"
     for partition, offset, line, *place, identity in books.db.execute(query.format(table=books.table)):
         row = f"line {line}, partition {place[0]} offset {place[1]}: identity {identity!r}"
         print(f"{books.topic} partition {partition} offset {offset} is as {row}")
+    _require_to_verify(settings, books)
     for letter in _letters(settings, books, _topic(settings, books)):
         if letter.reason == Reason.HANDLER:
             place = f"partition {letter.partition} offset {letter.original_offset}"
@@ -315,8 +338,26 @@ def _offsets_between(first: int, next_offset: int) -> str:
     return f"offsets {first} to {next_offset - 1}"
 
 
-def _list(*numbers: Collection[int]) -> str:
-    return ", ".join(map(str, sorted(set.intersection(*map(set, numbers))))) or "none"
+def _list(*names: Collection[int] | Collection[str]) -> str:
+    return ", ".join(map(str, sorted(set[Any].intersection(*map(set, names))))) or "none"
+
+
+def _require(settings: Settings, *permissions: Permission) -> None:
+    """Raise Forbidden, with what to do, where we lack any of these permissions.
+
+    A client that may not ask for a group's offsets is not told so: it asks for the group's coordinator until its limit.
+    """
+    admin = admin_client(settings)
+    cluster_metadata(admin, settings)  # which says why no connection comes about
+    try:
+        require(permissions, admin, settings)
+    except Forbidden as error:
+        raise Forbidden(f"{error}; or run this as the principal of the consumer that records here") from None
+
+
+def _require_to_verify(settings: Settings, books: _Books) -> None:
+    subjects = _groups(settings, books).values()
+    _require(settings, *dict.fromkeys(one for subject in subjects for one in to_verify(subject)))
 
 
 def _topic(settings: Settings, books: _Books) -> Topic:
@@ -342,6 +383,7 @@ def _letters(settings: Settings, books: _Books, topic: Topic) -> Iterator[Letter
             committed = client.committed(_partitions(client, settings, books), timeout=settings.request_timeout)
         if not books.ids & {one.metadata for one in committed}:
             continue
+        _require(settings, *to_read_letters(subject, group))
         try:
             yield from (one for one in read_letters(settings, subject.dead_letters(group)) if one.is_of(topic))
         except TopicError:

@@ -83,9 +83,28 @@ def to_consume(subject: Subject, group: str) -> tuple[Permission, ...]:
     )
 
 
+def to_read_letters(subject: Subject, group: str) -> tuple[Permission, ...]:
+    """Return what it takes to look into a consumer's dead letters."""
+    return (Permission("READ", "topic", subject.dead_letters(group)), Permission("DESCRIBE", "group", ONLOOKERS))
+
+
+def to_verify(subject: Subject) -> tuple[Permission, ...]:
+    """Return what it takes to read the topic beside a ledger, and to find by its id whose ledger it is."""
+    groups = [ONLOOKERS, *subject.readers]
+    return (
+        Permission("READ", "topic", subject.topic),
+        *(Permission("DESCRIBE", "group", group) for group in groups),
+    )
+
+
 def _to_check(*topics: str) -> tuple[Permission, ...]:
     """Give what it takes to see that topics keep what they are given."""
     return tuple(Permission("DESCRIBE_CONFIGS", "topic", topic) for topic in topics)
+
+
+def _to_consume_and_verify(subject: Subject, group: str) -> tuple[Permission, ...]:
+    """A consumer's own tools are run as that consumer, which starts without what only they need."""
+    return (*to_consume(subject, group), *to_verify(subject), *to_read_letters(subject, group))
 
 
 def _to_watch(subject: Subject, principal: str) -> tuple[Permission, ...]:
@@ -113,7 +132,7 @@ def _to_release(subject: Subject, _principal: str) -> tuple[Permission, ...]:
 
 _ROLES: Mapping[Role, Callable[[Subject, str], tuple[Permission, ...]]] = {
     "writes": lambda subject, _principal: to_write(subject),
-    "consumes": to_consume,
+    "consumes": _to_consume_and_verify,
     "watches": _to_watch,
     "replays": _to_replay,
     "releases": _to_release,

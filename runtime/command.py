@@ -78,6 +78,11 @@ def _flushed(code: int) -> int:
     return code
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, `1 letter` or `2 letters`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def stop_on_signals() -> Event:
     """Give an event that SIGTERM or Ctrl-C sets; a second one ends the process at once."""
     stop = Event()

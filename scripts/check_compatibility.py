@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", metavar="REF", help="git reference whose released files must still be as they are")
     parser.add_argument("--live", action="store_true", help="ask the registry too")
     any_files = parser.add_argument_group("any schema files")
-    any_files.add_argument("--level", choices=[*Level], help="the level to judge at")
+    any_files.add_argument("--level", choices=[level.value for level in Level], help="the level to judge at")
     any_files.add_argument("--old", type=Path, nargs="+", action="extend", default=[], help="released, oldest first")
     any_files.add_argument("--new", type=Path, help="the schema to judge")
     return run_command(parser, run, arguments)

@@ -216,7 +216,7 @@ class TestSkip:
         """With those that there are."""
         self.record_two(restaurant)
         code, _, told = ledger(restaurant, "skip", partition, "3")
-        sentence = f"the ledger has no partition {partition} of {restaurant.topic}; there are 0"
+        sentence = f"the ledger has no partition {partition} of {restaurant.topic}; its partitions: 0"
         assert (code, sentence in told) == (2, True), told
 
     def test_it_says_how_many_records_it_passes_over_and_that_stays_to_be_seen(self, restaurant: Restaurant) -> None:
@@ -245,7 +245,40 @@ class TestSkip:
         )
         code, told, _ = ledger(restaurant, "skip", "0", "6")
         assert (code, "; offsets 2 to 2 are no longer there\n" in told) == (0, True)
-        assert "partition 0 offsets 2 to 5 passed over by hand\n" in ledger(restaurant, "summary")[1]
+        assert told.startswith("partition 0 goes on at offset 6: 2 records that are in the topic are passed over; ")
+        gone = "partition 0 offsets 2 to 2 passed over by hand, when they had left the topic\n"
+        there = "partition 0 offsets 3 to 5 (2 records) passed over by hand\n"
+        assert f"not recorded {gone}not recorded {there}" in ledger(restaurant, "summary")[1]
+        code, told, _ = ledger(restaurant, "verify")
+        shown = f"{restaurant.topic} {gone}{restaurant.topic} {there}"
+        assert (code, told) == (0, f"{shown}2 rows, 0 duplicates, 0 letters, 0 missing\n")
+
+    def test_where_the_ledger_has_come_to_the_end_there_is_nothing_to_pass_over(self, restaurant: Restaurant) -> None:
+        """Any offset is refused but the one where it goes on anyway."""
+        self.record_two(restaurant)
+        assert ledger(restaurant, "skip", "0", "6")[0] == 0
+        shown = ledger(restaurant, "summary")
+        assert ledger(restaurant, "skip", "0", "6")[0] == 0
+        for offset in ("5", "7"):
+            code, _, told = ledger(restaurant, "skip", "0", offset)
+            sentence = "there is nothing to pass over in partition 0, as the ledger's next offset is the topic's end, 6"
+            assert (code, sentence in told) == (2, True), told
+        assert ledger(restaurant, "summary") == shown
+
+    def test_a_gap_that_is_all_there_is_is_no_record(self, restaurant: Restaurant) -> None:
+        """And a single record is one."""
+        self.record_two(restaurant)
+        delete_records(restaurant, 5)
+        assert "; offsets 2 to 3 are no longer there\n" in ledger(restaurant, "skip", "0", "4")[1]
+        told = ledger(restaurant, "skip", "0", "6")[1]
+        one = "partition 0 goes on at offset 6: 1 record that is in the topic is passed over"
+        assert told == f"{one}; offsets 4 to 4 are no longer there\n"
+        passed = [line for line in ledger(restaurant, "summary")[1].splitlines() if "not recorded" in line]
+        assert [line.partition("offsets ")[2] for line in passed] == [
+            "2 to 3 passed over by hand, when they had left the topic",
+            "4 to 4 passed over by hand, when they had left the topic",
+            "5 to 5 (1 record) passed over by hand",
+        ]
 
     @staticmethod
     def record_two(restaurant: Restaurant) -> None:

@@ -75,6 +75,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "cook": {
         f"read {TOPIC}",
         f"read {REPLAYS['cook']}",
+        f"read {LETTERS['cook']}",
         f"write {LETTERS['cook']}",
         "move cook",
         "move cook.replays",
@@ -82,6 +83,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "manager": {
         f"read {TOPIC}",
         f"read {REPLAYS['manager']}",
+        f"read {LETTERS['manager']}",
         f"write {LETTERS['manager']}",
         "move manager",
         "move manager.replays",
@@ -129,12 +131,84 @@ def test_the_whole_restaurant_works(locked: Locked) -> None:
     shown = locked.run_as("operator", "-m", "consumers.dead_letters", "show", "cook", "0")
     assert "\x1b" not in listed() + shown.stdout + cook.errors() + manager.errors()
     replayed = locked.run_as("operator", "-m", "consumers.dead_letters", "replay", "cook")
-    assert replayed.stdout.startswith("1 letters replayed")
+    assert replayed.stdout.startswith("1 letter replayed")
     cook.wait_for_error(f"{REPLAYS['cook']} partition 0 offset 0 goes to the dead letters of cook")
     verified = locked.run_as("operator", "-m", "consumers.ledger", "verify")
     assert verified.stdout == "1 rows, 0 duplicates, 1 letters, 0 missing\n", verified.stderr
     assert [cook.stop(), manager.stop()] == [0, 0]
     locked.said += [cook.errors(), manager.errors()]
+
+
+def test_a_ledgers_consumer_may_do_all_that_the_ledgers_commands_do(locked: Locked) -> None:
+    """The sentences that name such a command are read where the manager runs, with the manager's password."""
+    record_all(locked)
+    verified = ledger(locked, "manager", "verify")
+    assert (verified[0], verified[1].splitlines()[-1].endswith(" missing"), verified[2]) == (0, True, "")
+    assert ledger(locked, "manager", "duplicates")[::2] == (0, "")
+    listed = locked.run_as("manager", "-m", "consumers.dead_letters", "list", "manager")
+    assert (listed.returncode, listed.stdout.startswith(f"{LETTERS['manager']}: ")) == (0, True), listed.stderr
+    locked.run_as("waiter", "-m", "producer.waiter", "tonno", "8")
+    skipped = ledger(locked, "manager", "skip", "0", str(end(locked)))
+    assert (skipped[0], "1 record that is in the topic is passed over" in skipped[1]) == (0, True), skipped
+    assert ledger(locked, "manager", "adopt", "manager")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "lacking"),
+    [
+        ("waiter", "verify", f"READ on the topic {TOPIC}, DESCRIBE on the group onlookers, DESCRIBE on the group cook"),
+        ("waiter", "duplicates", f"READ on the topic {TOPIC}, DESCRIBE on the group onlookers"),
+        ("waiter", "skip 0 0", f"READ on the topic {TOPIC}, DESCRIBE on the group onlookers;"),
+        ("waiter", "adopt manager", "READ on the group manager;"),
+        ("cook", "verify", f"READ on the topic {LETTERS['manager']};"),
+        ("cook", "adopt manager", "READ on the group manager;"),
+        ("operator", "adopt manager", "READ on the group manager;"),
+    ],
+)
+def test_who_may_not_is_told_what_is_lacking_and_who_may(locked: Locked, name: str, action: str, lacking: str) -> None:
+    """At once, and before anything is changed."""
+    if not locked.rows():
+        record_all(locked)
+    ids = locked.rows("SELECT id FROM ids")
+    code, _, told = ledger(locked, name, *action.split())
+    assert (code, f"User:{name} lacks {lacking}" in told) == (2, True), told
+    assert "python scripts/apply_acls.py" in told
+    assert "or run this as the principal of the consumer that records here" in told
+    assert "does not answer" not in told
+    assert locked.rows("SELECT id FROM ids") == ids
+
+
+def test_what_is_lacking_to_look_at_letters_is_named(locked: Locked) -> None:
+    """Also of a topic that may be written, and so be seen."""
+    name = "pizza-order.manager.dead-letters"
+    for action in ("list", "show", "replay"):
+        offset = ["0"] if action == "show" else []
+        refused = locked.run_as("cook", "-m", "consumers.dead_letters", action, "manager", *offset)
+        assert (refused.returncode, f"User:cook lacks READ on the topic {name}" in refused.stderr) == (2, True)
+
+
+def ledger(locked: Locked, name: str, *action: str) -> tuple[int, str, str]:
+    """Run a command on the manager's ledger as somebody."""
+    done = locked.run_as(name, "-m", "consumers.ledger", *action)
+    return done.returncode, done.stdout, done.stderr
+
+
+def end(locked: Locked) -> int:
+    """Return the topic's end."""
+    consumer = Consumer(locked.properties("operator") | {"group.id": "onlookers"})
+    try:
+        return consumer.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=LIMIT)[1]
+    finally:
+        consumer.close()
+
+
+def record_all(locked: Locked) -> None:
+    """Let a manager record what is in the topic, and an order at least."""
+    locked.run_as("waiter", "-m", "producer.waiter", "margherita", "17")
+    manager = locked.start_as("manager")
+    last = [(end(locked),)]
+    wait_until(lambda: locked.rows("SELECT next_offset FROM partitions") == last, what=f"{last}; {manager.errors()}")
+    assert manager.stop() == 0
 
 
 def test_the_board_sees_it_all_and_shows_it_to_who_has_its_token(locked: Locked) -> None:

@@ -65,6 +65,9 @@ RUN_BY = {
     r"DEAD_LETTER_LIMIT=\d+ python -m consumers.cook": (
         "integration/test_bad_input.py::test_raw_bytes_from_anybody_do_not_end_a_consumer"
     ),
+    r"python -m consumers.ledger skip 0 \d+": (
+        "integration/test_offsets.py::test_a_gap_that_is_all_there_is_is_no_record"
+    ),
     r"python -m consumers.ledger summary": "integration/test_ledger_commands.py::test_summary_counts",
     r"python scripts/dev_certificates.py .*": (
         "containers/test_secure.py::test_an_order_goes_through_the_locked_overlay"

@@ -1,5 +1,6 @@
 """The ledger: rows, offsets and log are one, whatever fails between; one holder, one topic."""
 
+import errno
 import os
 import re
 import shutil
@@ -480,11 +481,6 @@ class TestOwnership:
             Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
         assert (directory / "ledger.db").read_bytes() == content
 
-    def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "data").write_text("a file")
-        with pytest.raises(Unavailable, match=r"data cannot be written: "):
-            Ledger(tmp_path / "data", TOPIC, OrderV2, "order_id", line, table="orders")
-
     def test_another_process_that_holds_it_is_named(self, opener: Opener, directory: Path) -> None:
         """By number and machine; once it has ended, however, the directory is free."""
         code = (
@@ -607,6 +603,28 @@ class TestOtherHands:
             Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
         assert list(directory.iterdir()) == []
 
+    @pytest.mark.parametrize("name", ["file", "file/data", "dangling", "loop/data", "x" * 300, "/proc/data", "/proc"])
+    def test_a_directory_that_cannot_be_made_or_written_is_named(self, tmp_path: Path, name: str) -> None:
+        """It is no outage: nothing that is waited for would mend it."""
+        (tmp_path / "file").touch()
+        (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        path = tmp_path / name
+        with pytest.raises(SettingError) as refused:
+            Ledger(path, TOPIC, OrderV2, "order_id", line, table="orders")
+        assert str(refused.value).startswith(f"DATA_DIR {path} cannot be used: ")
+        assert str(refused.value).endswith("; set DATA_DIR to a directory that this user can make or write")
+        is_in_the_way = name.startswith(("file", "dangling", "loop"))
+        assert ("is no directory" in str(refused.value)) == is_in_the_way
+
+    def test_a_directory_on_a_full_disk_is_waited_for(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def mkdir(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(directory))
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+        with pytest.raises(Unavailable, match="cannot be written: No space left on device"):
+            Ledger(directory, TOPIC, OrderV2, "order_id", line, table="orders")
+
 
 class TestPlace:
     """Whose id it is: that of this ledger at this place, not that of a copy."""
@@ -630,6 +648,17 @@ class TestPlace:
         with pytest.raises(LedgerError, match=f"the group manager has another ledger \\({theirs}\\)") as refused:
             ledger.check_ids("manager", [ledger.id, theirs])
         assert "copied" not in str(refused.value)
+        assert "earlier state" not in str(refused.value), "it has never recorded anything"
+        todo = "if that is lost, stop every manager and run: python -m consumers.ledger adopt manager"
+        assert str(refused.value).endswith(todo)
+
+    def test_one_that_has_rows_may_have_been_put_back(self, opener: Opener, directory: Path) -> None:
+        """As by a snapshot of the whole disk."""
+        ledger = opener()
+        ledger.resume([0])
+        ledger.record(orders(0))
+        with pytest.raises(LedgerError, match=f"{directory}/ledger.db has rows: .* was put back to an earlier state"):
+            ledger.check_ids("manager", ["later"])
 
     @pytest.mark.parametrize("change", ["directory", "inode", "machine"])
     def test_elsewhere_it_has_none_of_its_ids(
@@ -653,10 +682,16 @@ class TestPlace:
                     ledger.check_ids("manager", [before])
         second = (where / "ledger.db").stat().st_ino
         told = str(refused.value)
-        assert f"{where}/ledger.db was at {directory} (inode {first}, machine " in told
-        assert f", and is at {where} (inode {second}, machine " in told
+        was, now = {
+            "directory": (f"{directory}, ", f"{where} now"),
+            "inode": (f"{directory} (inode {first}), ", f"{where} (inode {second}) now"),
+            "machine": (f"{directory} (machine ", f"{where} (machine "),
+        }[change]
+        assert f"it was at {was}" in told
+        assert f"and is at {now}" in told
         assert "kitchen" not in told
-        assert "stop every manager and run: python -m consumers.ledger adopt manager" in told
+        todo = "if that is no more, stop every manager and run: python -m consumers.ledger adopt manager ("
+        assert 0 < told.index(todo) < told.index("it was at")
 
     @pytest.mark.parametrize("known", ["", "uninitialized\n", None])
     def test_a_machine_without_an_id_is_any(self, opener: Opener, machine: Path, known: str | None) -> None:

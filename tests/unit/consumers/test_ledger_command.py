@@ -182,6 +182,11 @@ def _replace_by_directory(data: Path) -> None:
     (data / "ledger.db").mkdir()
 
 
+def _replace_by_file(data: Path) -> None:
+    shutil.rmtree(data)
+    data.touch()
+
+
 def _replace_by_another(data: Path) -> None:
     (data / "ledger.db").unlink()
     with closing(sqlite3.connect(data / "ledger.db")) as db:
@@ -207,7 +212,7 @@ def _link(data: Path) -> None:
     ("spoil", "sentence"),
     [
         (lambda data: (data / "ledger.db").write_bytes(b""), "there is no ledger in {data}/ledger.db yet"),
-        (lambda data: (data / "ledger.db").write_bytes(b"no database" * 99), "is damaged or no ledger"),
+        (lambda data: (data / "ledger.db").write_bytes(b"no database" * 99), "; restore it from a backup"),
         (_truncate, "is damaged or no ledger"),
         (_replace_by_directory, "{data}/ledger.db is no regular file"),
         (_replace_by_another, "{data}/ledger.db is a database, and no ledger"),
@@ -217,10 +222,11 @@ def _link(data: Path) -> None:
         (lambda data: (data / "ledger.db-wal").symlink_to(data.parent / "x"), "ledger.db-wal is a symbolic link"),
         (lambda data: data.chmod(0o777), "run: chmod go-w {data}"),
         (shutil.rmtree, "there is no ledger at {data}/ledger.db; set DATA_DIR"),
+        (_replace_by_file, "there is no ledger at {data}/ledger.db; set DATA_DIR"),
     ],
     ids=[
         "empty", "no database", "cut", "directory", "another", "newer", "without a topic", "link", "link beside it",
-        "for everybody", "absent",
+        "for everybody", "absent", "a file",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("arguments", [["summary"], ["export"], ["verify"], ["skip", "0", "1"], ["adopt", "manager"]])
@@ -252,4 +258,4 @@ def test_who_may_not_read_the_directory_is_told_so(data: Path) -> None:
     environ = {**os.environ, "DATA_DIR": str(data)}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "cannot be used: Permission denied" in done.stderr
+    assert "cannot be used: Permission denied; run this as the user whose ledger it is" in done.stderr

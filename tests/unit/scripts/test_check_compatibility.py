@@ -195,6 +195,14 @@ class TestAnyFiles:
             assert check(*files, "--format", form) == 1
             assert capsys.readouterr().out.count("FIXED_SIZE_MISMATCH") == 1
 
+    def test_a_level_that_is_none_is_refused_with_those_that_there_are(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert judge(tmp_path, OLD, NEW, level="nonsense") == 2
+        told = capsys.readouterr().err
+        assert "(choose from 'NONE', 'BACKWARD', " in told
+        assert "Level." not in told
+
     @pytest.mark.parametrize(("level", "exit_code"), [("BACKWARD", 0), ("BACKWARD_TRANSITIVE", 1), ("NONE", 0)])
     def test_the_newest_is_the_last_old_one(self, tmp_path: Path, level: str, exit_code: int) -> None:
         assert judge(tmp_path, OLD, NEW, NEW, level=level) == exit_code
