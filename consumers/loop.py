@@ -31,7 +31,7 @@ from contract.records import R
 from contract.subjects import Subject
 from runtime.bounded import waiting_until
 from runtime.clients import broker_error, leave, wait_until_available
-from runtime.groups import BATCH
+from runtime.groups import BATCH, is_not_decompressed
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.settings import Settings
 from runtime.telemetry import StatusLine
@@ -176,7 +176,7 @@ class _Loop(Generic[R]):
                 if messages:
                     self.works.append(taken)
                 if source.lost:
-                    self.works += [Lost(source, [error]) for error in source.lost]
+                    self.works += [_work_behind(source, error) for error in source.lost]
                     source.lost.clear()
             if self.works and (not self._failures or time.monotonic() >= self._retry_at):
                 self._work()
@@ -301,9 +301,7 @@ class _Loop(Generic[R]):
         _tell(source, "was given", partitions)
         self._watch.doubt()
         numbers = _numbers(partitions)
-        source.client.incremental_assign(source.starts(self._offsets(source, numbers), numbers))
-        if self._failures:
-            source.client.pause(partitions)
+        source.assign(source.starts(self._offsets(source, numbers), numbers))
 
     def _offsets(self, source: Source, partitions: Sequence[int]) -> Mapping[int, int]:
         """Return where to go on: at the ledger's offsets; without a ledger where the group was, if it was anywhere."""
@@ -373,6 +371,11 @@ def backoff_seconds(failures: int) -> float:
     """Give how long to wait after so many failures in a row, with jitter."""
     doubled = 0.1 * (1 << min(failures, 10))  # an outage of hours would outgrow a float
     return min(LONGEST_BACKOFF_SECONDS, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def _work_behind(source: Source, error: Message) -> Batch[R] | Lost:
+    """Return what is to be done of an error that `source.lost` has, once all that came before it is done."""
+    return Batch(source, [error], [], []) if is_not_decompressed(error) else Lost(source, [error])
 
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:

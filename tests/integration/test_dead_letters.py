@@ -25,8 +25,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ 
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema
 
+from consumers.board.state import Board
+from consumers.source import Source
 from contract.codec import ASK_AGAIN_SECONDS
+from runtime.groups import is_not_decompressed
 from runtime.topics import KEPT, LARGEST_KEPT
+from tests.integration.test_metrics import ON
+from tests.integration.test_offsets import lag, watching
 from tests.restaurant import LIMIT, ROOT, Restaurant, Service, wait_until
 
 pytestmark = pytest.mark.integration
@@ -48,6 +53,25 @@ def publish_packed(restaurant: Restaurant, compression: str, value: bytes | None
     others["on_delivery"] = lambda error, _: errors.append(error)
     producer.produce(restaurant.topic, value, *more, **others)
     assert (producer.flush(30), errors) == (0, [None])
+
+
+def publish_bomb(restaurant: Restaurant) -> None:
+    """Publish a batch of 130 messages that a client gives up decompressing."""
+    restaurant.make_topic()
+    configure(restaurant, restaurant.topic, "max.message.bytes", "1000000")
+    bomb = Producer(
+        {
+            "bootstrap.servers": restaurant.bootstrap_servers,
+            "compression.type": "zstd",
+            "linger.ms": 5000,
+            "batch.size": 200_000_000,
+            "message.max.bytes": 200_000_000,
+            "queue.buffering.max.kbytes": 500_000,
+        }
+    )
+    for _ in range(130):
+        bomb.produce(restaurant.topic, bytes(1_000_000))
+    assert bomb.flush(60) == 0
 
 
 def highest_memory(service: Service) -> int:
@@ -407,21 +431,7 @@ def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it
     restaurant: Restaurant,
 ) -> None:
     """A client gives a bomb of zstd up, and would ask for the same batch for ever; it may hold many messages."""
-    restaurant.make_topic()
-    configure(restaurant, restaurant.topic, "max.message.bytes", "1000000")
-    bomb = Producer(
-        {
-            "bootstrap.servers": restaurant.bootstrap_servers,
-            "compression.type": "zstd",
-            "linger.ms": 5000,
-            "batch.size": 200_000_000,
-            "message.max.bytes": 200_000_000,
-            "queue.buffering.max.kbytes": 500_000,
-        }
-    )
-    for _ in range(130):
-        bomb.produce(restaurant.topic, bytes(1_000_000))
-    assert bomb.flush(60) == 0
+    publish_bomb(restaurant)
     restaurant.waiter("napoli", "3")
     cook = restaurant.start("cook")
     assert cook.wait_for_lines(1) == ["Received an order for a pizza napoli at table 3 !"]
@@ -432,6 +442,51 @@ def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it
     assert "its batch cannot be decompressed" in command(restaurant, "show", "cook", "0")[1]
     verified = restaurant.run("-m", "consumers.ledger", "verify")
     assert (verified.returncode, verified.stdout) == (0, "1 rows, 0 duplicates, 1 letters, 0 missing\n")
+
+
+@pytest.mark.parametrize("name", ["cook", "manager"])
+def test_such_a_batch_at_the_topics_end_is_one_letter_however_often_a_consumer_starts(
+    restaurant: Restaurant, name: str
+) -> None:
+    """Its offsets are committed up to its end, though no message comes that would tell where that is."""
+    publish_bomb(restaurant)
+    for _ in range(2):
+        consumer = restaurant.start(name, ON)
+        wait_until(lambda: committed(restaurant, name) == 130, what="the commit of its end")
+        wait_until(lambda consumer=consumer: lag(restaurant, consumer) == 0, what="no lag")  # type: ignore[misc]
+        assert consumer.stop() == 0
+    (letter,) = letters(restaurant, name, 1)
+    assert (letter["reason"], letter["offset"]) == ("compression", "0")
+    if name == "manager":
+        assert restaurant.rows("SELECT next_offset FROM partitions") == [(130,)]
+        verified = restaurant.run("-m", "consumers.ledger", "verify")
+        assert (verified.returncode, verified.stdout) == (0, "0 rows, 0 duplicates, 1 letters, 0 missing\n")
+
+
+def test_such_a_batch_is_one_letter_also_where_its_error_has_come_more_than_once(restaurant: Restaurant) -> None:
+    """The client asks for it twice a second, and a consumer may be busy meanwhile."""
+    publish_bomb(restaurant)
+    source = Source(restaurant.servers.settings, "cook", restaurant.topic)
+    source.read_alone({}, 130)
+    time.sleep(3)
+    errors = source.receive(LIMIT)
+    errors += source.receive(1)
+    assert {is_not_decompressed(error) for error in errors} == {True}
+    assert len(errors) > 1
+    assert list(filter(source.is_message, errors)) == errors[:1]
+    assert [(one.partition(), one.offset()) for one in source.lost] == [(0, 129)]
+    source.close()
+
+
+def test_such_a_batch_counts_once_on_the_board_however_often_that_begins_anew(restaurant: Restaurant) -> None:
+    publish_bomb(restaurant)
+    board = Board()
+    with watching(restaurant, board):
+        wait_until(lambda: board.next_offsets == {0: 130}, what="its end")
+    restaurant.waiter("napoli", "3")
+    with watching(restaurant, board):
+        wait_until(lambda: len(board.window.orders) == 1, what="the order behind it")
+    assert board.window.unreadable == 1
 
 
 def test_what_is_good_in_between_ends_a_row_of_letters(restaurant: Restaurant) -> None:

@@ -155,6 +155,20 @@ class TestGone:
         sentence = "partition 0 has no offset 1, where cook would go on: offsets 1 to 2 are lost; it goes on at 3"
         assert f"{restaurant.topic} {sentence}" in again.errors()
 
+    def test_it_says_so_once_also_where_nothing_is_left_to_read(self, restaurant: Restaurant) -> None:
+        """Where it goes on is committed, or each start would find the same gap, and others a lag that is none."""
+        order(restaurant, 1, 2, 3)
+        commit(restaurant, "cook", 1)
+        delete_records(restaurant, 3)
+        cook = restaurant.start("cook")
+        wait_until(lambda: committed(restaurant, "cook") == 3, what="the commit")
+        assert cook.stop() == 0
+        assert cook.errors().count("offsets 1 to 2 are lost; it goes on at 3") == 1
+        again = _started(restaurant, "cook")
+        order(restaurant, 4)
+        again.wait_for_lines(1)
+        assert "lost" not in again.errors()
+
     def test_and_while_it_runs(self, restaurant: Restaurant) -> None:
         """As for one that was paused for longer than the topic keeps anything."""
         order(restaurant, 1)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from consumers.batches import Batch
 from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
@@ -56,6 +56,29 @@ def test_what_is_handled_is_committed_at_intervals() -> None:
         assert time.monotonic() >= began + COMMIT_SECONDS
         while source.client.committed([TopicPartition("pizza-order", 0)], timeout=5)[0].offset != 3:
             assert time.monotonic() < began + 10
+        source.close()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_is_assigned_is_fetched_unless_the_source_is_paused(*, paused: bool) -> None:
+    """Whatever it was when it was given back: librdkafka keeps a partition paused until it is resumed."""
+    with embedded_servers(Settings()) as servers:
+        servers.ensure_topics(load_contract().subject("order"))
+        producer = Producer({"bootstrap.servers": servers.settings.kafka_bootstrap_servers})
+        for _ in range(3):
+            producer.produce("pizza-order", b"x", partition=0)
+        assert producer.flush(10) == 0
+        source, places = Source(servers.settings, "cook", "pizza-order"), [TopicPartition("pizza-order", 0, 1)]
+        source.read_alone({0: 3}, 0)
+        if not paused:
+            source.pause()
+        source.client.incremental_unassign(places)
+        (source.pause if paused else source.resume)()
+        source.assign(places)
+        if paused:
+            assert [source.receive(0.1) for _ in range(10)] == [[]] * 10
+            source.resume()
+        assert [message.offset() for message in [*source.receive(10), *source.receive(1)]] == [1, 2]
         source.close()
 
 
