@@ -250,20 +250,25 @@ class _Loop(Generic[R]):
             work.source.go_on(work.fetched[0])
             return
         batch = work if isinstance(work, Batch) else self._read(work)
-        self.works[0] = batch
-        if len(batch.fetched) < len(work.fetched):
-            self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
+        self._put(batch)
         while True:
             started = time.perf_counter()
             try:
                 self._handle(batch)
                 break
             except Rejected as rejected:
-                batch = self.works[0] = self._consumer.reader.refuse(batch, rejected)
+                batch = self._consumer.reader.refuse(batch, rejected)
+                self._put(batch)
         seconds = time.perf_counter() - started
         ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
         self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
         batch.source.handled |= batch.ends()
+
+    def _put(self, batch: Batch[R]) -> None:
+        """Put a batch in the place of the work that it was made of, and what it leaves of that behind it."""
+        work, self.works[0] = self.works[0], batch
+        if len(batch.fetched) < len(work.fetched):
+            self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
 
     def _read(self, work: Polled) -> Batch[R]:
         with waiting_until(self._stop):

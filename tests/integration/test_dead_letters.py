@@ -345,6 +345,29 @@ def test_a_ledgers_consumer_says_how_its_ledger_passes_a_message_over(restaurant
     assert "which is lost then, run: python -m consumers.ledger skip 0 1" in manager.errors()
 
 
+def test_also_one_that_the_ledger_refuses_and_what_is_good_before_it_is_recorded(restaurant: Restaurant) -> None:
+    """The command passes over that one alone, and leads on to what is behind it."""
+    manager = restaurant.start("manager")
+    manager.wait_for_error("manager was given partitions")
+    orders = [
+        {"pizza": pizza, "table": 3, "order_id": identity}
+        for pizza, identity in (("napoli", "a"), ("diavola", "b"), ("marinara", "a"), ("funghi", "c"))
+    ]
+    configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", "20")
+    path = restaurant.orders_file("orders.jsonl", *map(json.dumps, orders))
+    assert restaurant.waiter("--orders", str(path)).returncode == 0
+    assert manager.process.wait(40) == 2
+    assert f"{restaurant.topic}.manager.dead-letters cannot be written: Broker: Message size" in manager.errors()
+    skip = "python -m consumers.ledger skip 0 3"
+    assert f"to go on without partition 0 offset 2, which is lost then, run: {skip}" in manager.errors()
+    assert [row[6] for row in restaurant.rows()] == ["napoli", "diavola"]
+    done = restaurant.run(*skip.split()[1:])
+    assert (done.returncode, "1 records that are in the topic are passed over" in done.stdout) == (0, True)
+    configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", str(LARGEST_KEPT))
+    restaurant.start("manager")
+    assert [row[6] for row in restaurant.wait_for_rows(3)] == ["napoli", "diavola", "funghi"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "20")]
 )

@@ -235,6 +235,18 @@ def test_a_row_behind_good_messages_ends_the_consumer_when_those_are_handled(run
     assert (running.topic.handled, running.reading.letters.written) == ({0: 2}, [])
 
 
+@pytest.mark.parametrize("refused", [0, 3])
+def test_what_comes_before_a_refused_record_without_a_letter_is_handled_and_a_person_told_how_to_pass(
+    running: Running, refused: int
+) -> None:
+    """Also where nothing good is before it; and nothing behind it is handled."""
+    running.reading.letters.is_too_small, running.refused = True, (0, refused)
+    with pytest.raises(TopicError, match=f"too large; pass over {refused}$"):
+        running.run(running.messages(*[running.reading.good] * 6))
+    assert running.handled == [(0, offset) for offset in range(refused)]
+    assert running.topic.handled == ({0: refused} if refused else {})
+
+
 def test_work_of_a_lost_partition_is_dropped_and_the_rest_is_done(running: Running) -> None:
     """Whether it was read before, with something else in one poll, or waits behind a failure."""
     good = running.reading.good
