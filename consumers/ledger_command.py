@@ -207,6 +207,12 @@ def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
                 f"{holder} has no partition {partition} of {books.topic}; there are {_list(known, ends)}"
             )
         (first, end), start = ends[partition], known[partition]
+        if end < start:
+            raise TopicError(
+                f"partition {partition} of {books.topic} ends at offset {end}, before the ledger's next one, {start}: "
+                "there is none to go on at; restore the topic, or set DATA_DIR to another directory, for a ledger that "
+                "begins with what the topic has now"
+            )
         if not start <= offset <= end:
             raise SettingError(
                 f"{offset} is no offset to go on at: for partition {partition} it is one from {start}, the ledger's "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from threading import Event, Thread
@@ -232,6 +233,16 @@ class TestSkip:
         code, _, told = ledger(restaurant, "skip", partition, "3")
         sentence = f"the ledger has no partition {partition} of {restaurant.topic}; there are 0"
         assert (code, sentence in told) == (2, True), told
+
+    def test_a_topic_that_ends_before_the_ledgers_offset_has_none_to_go_on_at(self, restaurant: Restaurant) -> None:
+        """As one that has lost its end with a broker's disk; what to do is said as the manager says it."""
+        self.record_two(restaurant)
+        with closing(sqlite3.connect(restaurant.data / "ledger.db")) as db:
+            db.execute("UPDATE partitions SET next_offset = 9")
+            db.commit()
+        code, _, told = ledger(restaurant, "skip", "0", "9")
+        sentence = f"partition 0 of {restaurant.topic} ends at offset 6, before the ledger's next one, 9: there is none"
+        assert (code, sentence in told, "set DATA_DIR to another directory" in told) == (2, True, True)
 
     def test_it_says_how_many_records_it_passes_over_and_that_stays_to_be_seen(self, restaurant: Restaurant) -> None:
         """Records: markers and aborted ones are none. The manager goes on behind them."""
