@@ -156,6 +156,8 @@ class _Loop(Generic[R]):
         self._stop = stop
         self._failures = 0
         self._retry_at = 0.0
+        self._has_begun = False
+        """Whether it has been given partitions: from then on it waits for brokers for as long as they are away."""
 
     def subscribe(self) -> None:
         if self._source.mark:
@@ -282,9 +284,12 @@ class _Loop(Generic[R]):
             for source in self._sources:
                 source.pause()
         self._retry_at = time.monotonic() + backoff_seconds(self._failures)
-        if self._failures & (self._failures - 1) == 0:
-            extra = {"topic": self._source.topic, "attempt": self._failures}
-            log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error, extra=extra)
+        self._tell_failed(self._failures, error)
+
+    def _tell_failed(self, failures: int, error: Exception) -> None:
+        if failures & (failures - 1) == 0:
+            extra = {"topic": self._source.topic, "attempt": failures}
+            log.warning("%s waits, try %d failed: %s", self._consumer.group, failures, error, extra=extra)
 
     def _go_on(self) -> None:
         """Read again: what failed has worked, or is no longer ours to do."""
@@ -307,6 +312,7 @@ class _Loop(Generic[R]):
         self._watch.doubt()
         numbers = _numbers(partitions)
         source.assign(source.starts(self._offsets(source, numbers), numbers))
+        self._has_begun = True
 
     def _offsets(self, source: Source, partitions: Sequence[int]) -> Mapping[int, int]:
         """Return where to go on: at the ledger's offsets; without a ledger where the group was, if it was anywhere."""
@@ -318,7 +324,17 @@ class _Loop(Generic[R]):
             self._ask(self._consumer.settings.request_timeout + 1)  # the request itself ends before
             return claim(partitions)
 
-        return wait_until_available(ask, self._consumer.settings)
+        if not self._has_begun:
+            return wait_until_available(ask, self._consumer.settings)
+        failures = 0
+        while True:
+            try:
+                return ask()
+            except Unavailable as error:
+                failures += 1
+                self._tell_failed(failures, error)
+                if self._stop.wait(backoff_seconds(failures)):
+                    raise
 
     def _claim(self, resume: Resume, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""
