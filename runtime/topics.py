@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from contract.access import Permission
 from contract.errors import Forbidden, TopicError, Unavailable
 from contract.subjects import Subject
 from runtime.acls import require
+from runtime.aside import Aside
 from runtime.clients import DENIED, admin_client, broker_error, cluster_metadata, registry_client, wait_until_available
 from runtime.settings import Settings
 
@@ -180,24 +180,32 @@ def topic_client(settings: Settings) -> AskTopics:
 
 
 def _ask_topics(admin: AdminClient, settings: Settings, names: Sequence[str]) -> Answer:
-    described = admin.describe_topics(TopicCollection([*names]), request_timeout=settings.request_timeout)
-    cluster = admin.describe_cluster(request_timeout=settings.request_timeout)
+    asked = Aside(partial(_describe_topics, admin, settings, names))
 
-    def answer(seconds: float, _asking: AdminClient = admin) -> Mapping[str, Topic] | None:  # which ends its requests
-        if wait([cluster, *described.values()], seconds).not_done:
-            return None
-        found: dict[str, Topic] = {}
-        try:
-            cluster_id = str(cluster.result().cluster_id)
-            for name, future in described.items():
-                if not _is_unknown(future.exception()):
-                    one = future.result()
-                    found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
-        except KafkaException as error:
-            raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
-        return found
+    def answer(seconds: float) -> Mapping[str, Topic] | None:
+        asked.join(seconds)
+        return None if asked.is_alive() else asked.result()
 
     return answer
+
+
+def _describe_topics(admin: AdminClient, settings: Settings, names: Sequence[str]) -> Mapping[str, Topic]:
+    """Return those of the topics that exist; raises Unavailable or Forbidden."""
+    limit, found = settings.request_timeout, dict[str, Topic]()
+    try:
+        # A broker that comes back from a pause may name none for a moment. librdkafka 2.16 ends the process where that
+        # is the answer to the question below (rd_kafka_admin_response_parse); a question like this one survives it.
+        if not admin.list_topics(timeout=limit).brokers:
+            raise Unavailable(f"no broker is at work, asking for the topics {', '.join(names)}")
+        described = admin.describe_topics(TopicCollection([*names]), request_timeout=limit)
+        cluster_id = str(admin.describe_cluster(request_timeout=limit).result().cluster_id)
+        for name, future in described.items():
+            if not _is_unknown(future.exception()):
+                one = future.result()
+                found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
+    except KafkaException as error:
+        raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+    return found
 
 
 def find_topics(settings: Settings, ask: AskTopics, names: Sequence[str]) -> Mapping[str, Topic]:

@@ -30,7 +30,7 @@ from runtime.topics import Servers, Topic, find_topics
 T = TypeVar("T")
 
 GROUP = "board"
-ANSWER_SECONDS = 3.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
+ANSWER_SECONDS = 5.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
 LETTERS = 20
 LETTER_BYTES = 128
 
