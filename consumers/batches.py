@@ -63,6 +63,8 @@ class Lost(Polled, frozen=True, eq=False):
 class Batch(Polled, Generic[R], frozen=True, eq=False):
     """The records in what one poll gave, and the messages that they came in.
 
+    A handler gets batches without records, too: where messages became dead letters or were passed over, a consumer's
+    place in the topic moves on all the same.
     Places and offsets are put together when asked for: a handler that wants only values pays for no more, and a lone
     record does not wait for them. Replayed records come in batches of their own.
     """

@@ -223,6 +223,12 @@ def _skip(flags: Namespace, settings: Settings, books: _Books) -> int:
                 f"{offset} is no offset to go on at: there is nothing to pass over in partition {partition}, as the "
                 f"ledger's next offset is the topic's end, {end}"
             )
+        if end < start:
+            raise TopicError(
+                f"partition {partition} of {books.topic} ends at offset {end}, before the ledger's next one, {start}: "
+                "there is none to go on at; restore the topic, or set DATA_DIR to another directory, for a ledger that "
+                "begins with what the topic has now"
+            )
         if not start <= offset <= end:
             raise SettingError(
                 f"{offset} is no offset to go on at: for partition {partition} it is one from {start}, the ledger's "

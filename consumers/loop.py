@@ -31,7 +31,7 @@ from contract.records import R
 from contract.subjects import Subject
 from runtime.bounded import waiting_until
 from runtime.clients import broker_error, leave, wait_until_available
-from runtime.groups import BATCH
+from runtime.groups import BATCH, is_not_decompressed
 from runtime.metrics import SCHEMA, ConsumerMetrics
 from runtime.settings import Settings
 from runtime.telemetry import StatusLine
@@ -156,6 +156,8 @@ class _Loop(Generic[R]):
         self._stop = stop
         self._failures = 0
         self._retry_at = 0.0
+        self._has_begun = False
+        """Whether it has been given partitions: from then on it waits for brokers for as long as they are away."""
 
     def subscribe(self) -> None:
         if self._source.mark:
@@ -176,7 +178,7 @@ class _Loop(Generic[R]):
                 if messages:
                     self.works.append(taken)
                 if source.lost:
-                    self.works += [Lost(source, [error]) for error in source.lost]
+                    self.works += [_work_behind(source, error) for error in source.lost]
                     source.lost.clear()
             if self.works and (not self._failures or time.monotonic() >= self._retry_at):
                 self._work()
@@ -250,20 +252,25 @@ class _Loop(Generic[R]):
             work.source.go_on(work.fetched[0])
             return
         batch = work if isinstance(work, Batch) else self._read(work)
-        self.works[0] = batch
-        if len(batch.fetched) < len(work.fetched):
-            self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
+        self._put(batch)
         while True:
             started = time.perf_counter()
             try:
                 self._handle(batch)
                 break
             except Rejected as rejected:
-                batch = self.works[0] = self._consumer.reader.refuse(batch, rejected)
+                batch = self._consumer.reader.refuse(batch, rejected)
+                self._put(batch)
         seconds = time.perf_counter() - started
         ends = () if batch.is_replays else (*batch.messages[:1], *batch.messages[-1:])  # replays are late on purpose
         self._metrics.has_handled(len(batch.values), seconds, (one.timestamp()[1] for one in ends))
         batch.source.handled |= batch.ends()
+
+    def _put(self, batch: Batch[R]) -> None:
+        """Put a batch in the place of the work that it was made of, and what it leaves of that behind it."""
+        work, self.works[0] = self.works[0], batch
+        if len(batch.fetched) < len(work.fetched):
+            self.works.insert(1, Polled(work.source, work.fetched[len(batch.fetched) :]))
 
     def _read(self, work: Polled) -> Batch[R]:
         with waiting_until(self._stop):
@@ -277,9 +284,12 @@ class _Loop(Generic[R]):
             for source in self._sources:
                 source.pause()
         self._retry_at = time.monotonic() + backoff_seconds(self._failures)
-        if self._failures & (self._failures - 1) == 0:
-            extra = {"topic": self._source.topic, "attempt": self._failures}
-            log.warning("%s waits, try %d failed: %s", self._consumer.group, self._failures, error, extra=extra)
+        self._tell_failed(self._failures, error)
+
+    def _tell_failed(self, failures: int, error: Exception) -> None:
+        if failures & (failures - 1) == 0:
+            extra = {"topic": self._source.topic, "attempt": failures}
+            log.warning("%s waits, try %d failed: %s", self._consumer.group, failures, error, extra=extra)
 
     def _go_on(self) -> None:
         """Read again: what failed has worked, or is no longer ours to do."""
@@ -301,9 +311,8 @@ class _Loop(Generic[R]):
         _tell(source, "was given", partitions)
         self._watch.doubt()
         numbers = _numbers(partitions)
-        source.client.incremental_assign(source.starts(self._offsets(source, numbers), numbers))
-        if self._failures:
-            source.client.pause(partitions)
+        source.assign(source.starts(self._offsets(source, numbers), numbers))
+        self._has_begun = True
 
     def _offsets(self, source: Source, partitions: Sequence[int]) -> Mapping[int, int]:
         """Return where to go on: at the ledger's offsets; without a ledger where the group was, if it was anywhere."""
@@ -315,7 +324,17 @@ class _Loop(Generic[R]):
             self._ask(self._consumer.settings.request_timeout + 1)  # the request itself ends before
             return claim(partitions)
 
-        return wait_until_available(ask, self._consumer.settings)
+        if not self._has_begun:
+            return wait_until_available(ask, self._consumer.settings)
+        failures = 0
+        while True:
+            try:
+                return ask()
+            except Unavailable as error:
+                failures += 1
+                self._tell_failed(failures, error)
+                if self._stop.wait(backoff_seconds(failures)):
+                    raise
 
     def _claim(self, resume: Resume, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask where to go on, and leave our mark before anything is recorded: of two that start, one sees the other."""
@@ -373,6 +392,11 @@ def backoff_seconds(failures: int) -> float:
     """Give how long to wait after so many failures in a row, with jitter."""
     doubled = 0.1 * (1 << min(failures, 10))  # an outage of hours would outgrow a float
     return min(LONGEST_BACKOFF_SECONDS, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def _work_behind(source: Source, error: Message) -> Batch[R] | Lost:
+    """Return what is to be done of an error that `source.lost` has, once all that came before it is done."""
+    return Batch(source, [error], [], []) if is_not_decompressed(error) else Lost(source, [error])
 
 
 def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:

@@ -72,7 +72,8 @@ def observe_messages(
                     raise Unavailable(f"{subject.topic} has no such offset any more; reading begins again")
                 watch.doubt()
             watch.ask(servers.settings.request_timeout, lambda _: "reading begins anew")
-            seen = [one for one in messages if one.error() is None or is_not_decompressed(one)]
+            seen = [one for one in messages if one.error() is None] + source.lost  # batches that were passed over
+            source.lost.clear()
             observe([_observed(one, deserializer, context) for one in seen])
     except KafkaException as error:
         raise broker_error(error, f"reading {subject.topic}") from None

@@ -66,9 +66,9 @@ class BatchReader(Generic[R]):
     def read(self, taken: Polled) -> Batch[R]:
         """Decode messages, and return once those that cannot be read are safe in the dead letters.
 
-        Gives only what comes before a long row of such, to be handled first; the rest is for another call. Raises
-        Unavailable and NotRegistered when it is the servers that do not answer or lack something, and UserError when
-        everything seems unreadable.
+        Gives only what comes before a long row of such, or before a letter that can never be written, to be handled
+        first; the rest is for another call. Raises Unavailable and NotRegistered when it is the servers that do not
+        answer or lack something, UserError when everything seems unreadable, and TopicError for such a letter.
         """
         source, fetched = taken.source, taken.fetched
         read: list[tuple[R, Message]] = []
@@ -88,19 +88,16 @@ class BatchReader(Generic[R]):
                     fetched = fetched[: index + 1 - in_row]
                     letters, in_row = letters[:-in_row], 0
                     break
-        try:
-            self._send(letters)
-        except TopicError as error:
-            bad, _ = letters[0]
-            first = fetched.index(bad)
-            if not first:
-                raise TopicError(f"{error}; {source.how_to_pass(bad)}") from None
-            return _without_letters(source, fetched[:first], read[:first])  # what is good before it is handled first
-        self._in_row = in_row
-        return _without_letters(source, fetched, read)
+        batch = self._send(source, fetched, read, letters)
+        if len(batch.fetched) == len(fetched):
+            self._in_row = in_row
+        return batch
 
     def refuse(self, batch: Batch[R], rejected: Rejected) -> Batch[R]:
-        """Send what the handler refuses to the dead letters and give the batch without it."""
+        """Send what the handler refuses to the dead letters and return the batch without it.
+
+        Or only what comes before a letter that can never be written, as `read` does; the rest is for another call.
+        """
         letters: list[tuple[Message, Unreadable]] = []
         kept: list[tuple[R, Message]] = []
         for value, message, *place, _ in zip(batch.values, batch.messages, *batch.places, strict=True):
@@ -112,8 +109,7 @@ class BatchReader(Generic[R]):
                 letters.append((message, Unreadable(Reason.HANDLER, sentence, record_id=identity)))
         if not letters:
             raise rejected  # it refuses what it was not given: a defect, not to be tried for ever
-        self._send(letters)
-        return _without_letters(batch.source, batch.fetched, kept)
+        return self._send(batch.source, batch.fetched, kept, letters)
 
     def _read_one(self, source: Source, message: Message, known: R | None) -> R:
         if source.is_replays:
@@ -125,7 +121,26 @@ class BatchReader(Generic[R]):
         self._context.headers = headers_of(message)
         return self._deserializer(message.value(), self._context)
 
-    def _send(self, letters: Sequence[tuple[Message, Unreadable]]) -> None:
+    def _send(
+        self,
+        source: Source,
+        fetched: Sequence[Message],
+        read: Sequence[tuple[R, Message]],
+        letters: Sequence[tuple[Message, Unreadable]],
+    ) -> Batch[R]:
+        """Return what is read of the fetched once the letters are written, or what comes before the first of them."""
+        try:
+            self._write(letters)
+        except TopicError as error:
+            bad, _ = letters[0]
+            fetched = fetched[: fetched.index(bad)]
+            if not fetched:
+                raise TopicError(f"{error}; {source.how_to_pass(bad)}") from None
+            before = set(map(id, fetched))
+            read = [pair for pair in read if id(pair[1]) in before]
+        return Batch(source, fetched, [value for value, _ in read], [message for _, message in read])
+
+    def _write(self, letters: Sequence[tuple[Message, Unreadable]]) -> None:
         if not letters:
             return
         self._letters.write(letters)
@@ -135,10 +150,6 @@ class BatchReader(Generic[R]):
             told = {"reason": why.reason, "schema_id": why.schema_id, "record_id": why.record_id}
             sentence = "%s partition %s offset %s goes to the dead letters of %s: %s"
             log.warning(sentence, *place.values(), self._metrics.group, _without_values(why), extra=place | told)
-
-
-def _without_letters(source: Source, fetched: Sequence[Message], read: Sequence[tuple[R, Message]]) -> Batch[R]:
-    return Batch(source, fetched, [value for value, _ in read], [message for _, message in read])
 
 
 def _too_many(count: int, message: Message, unreadable: Unreadable) -> UserError:

@@ -9,7 +9,8 @@ from typing import Protocol, TypeAlias
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import TopicError, Unavailable
+from contract.errors import ClientFailed, TopicError, Unavailable
+from runtime.aside import Aside
 from runtime.clients import (
     DENIED,
     NOT_JOINED,
@@ -84,7 +85,8 @@ class Source:
         self.resume_from: Resume | None = None
         """Where the group's own offsets are not the truth."""
         self.lost: list[Message] = []
-        """Errors that tell of an offset that its partition does not have, to be settled by `go_on`."""
+        """Errors that tell of an offset that its partition does not have, to be settled by `go_on`, or of a batch that
+        `go_behind` has passed over: that one's offset is the batch's last."""
         self.mark: Mark | None = None
         """Its id is left in the committed offsets' metadata."""
         self.topic_mark = ""
@@ -92,12 +94,10 @@ class Source:
         self.watch: TopicWatch | None = None
         self.on_quiet: Callable[[Source], object] | None = None
         """Called when nothing has come for a moment, and once a second while nothing does."""
-        self._committing = False
-        self._is_closing = False
-        self._commit_at = 0.0
+        self._committing = self._is_closing = self._is_paused = False
+        self._commit_at = self._quiet_at = 0.0
         self._came = 0
         """How many messages came at once when there were some, 0 in a silence."""
-        self._quiet_at = 0.0
         self._thinning = Thinning(SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)
         self._log = log.getChild(group)
         self._log.filters = [self._thinning]
@@ -115,11 +115,27 @@ class Source:
             properties |= {"stats_cb": lambda text: on_statistics(text, self.committed)}
             properties |= {"statistics.interval.ms": STATISTICS_MS}
         self._properties = properties
+        self._abandoned = 0
+        """How many clients are no longer ours."""
         self._subscription: dict[str, OnRebalance] = {}
         self._ask_at = time.monotonic() + ASK_SECONDS
         self._renewals = 0
         """How often it has begun anew since it last was given partitions."""
-        self.client = make_client(Consumer, properties)
+        self.client = self._make_client()
+
+    def _make_client(self) -> Consumer:
+        calls = {name: self._while_ours(call) for name, call in self._properties.items() if callable(call)}
+        return make_client(Consumer, self._properties | calls)
+
+    def _while_ours(self, call: Callable[..., object]) -> Callable[..., None]:
+        """Return a callback for the client of now: nothing that it reports once it is abandoned is about us."""
+        abandoned = self._abandoned
+
+        def called(*arguments: object) -> None:
+            if self._abandoned == abandoned:
+                call(*arguments)
+
+        return called
 
     def subscribe(self, on_assign: OnRebalance, on_revoke: OnRebalance, on_lost: OnRebalance) -> None:
         """Join the group; each callback gets this source and the partitions."""
@@ -139,9 +155,9 @@ class Source:
 
         self.client.subscribe(
             [self.topic],
-            on_assign=given,
-            on_revoke=lambda _, partitions: taken(on_revoke, partitions),
-            on_lost=lambda _, partitions: taken(on_lost, partitions),
+            on_assign=self._while_ours(given),
+            on_revoke=self._while_ours(lambda _, partitions: taken(on_revoke, partitions)),
+            on_lost=self._while_ours(lambda _, partitions: taken(on_lost, partitions)),
         )
 
     def read_alone(self, resume: Mapping[int, int], look_back: int) -> None:
@@ -189,7 +205,13 @@ class Source:
         places = self.starts(offsets, offsets)
         # A seek is refused where reading has ended for want of the offset.
         self.client.incremental_unassign(places)
+        self.assign(places)
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        """Read further partitions from these places on, as soon as nothing is paused."""
         self.client.incremental_assign(places)
+        # librdkafka keeps a partition paused that was given back so, and would never read it again.
+        (self.client.pause if self._is_paused else self.client.resume)(places)
 
     def forget(self) -> None:
         """Commit nothing of what has been handled, neither now nor when a commit that is under way fails."""
@@ -260,9 +282,11 @@ class Source:
                 return
             self._renewals += 1
             self._anew_log.warning("%s begins anew with another connection: %s", self.group, error.args[0].str())
-            self.close()
-            self.client = make_client(Consumer, self._properties)
-            self._committing = self._is_closing = False
+            # It closes by itself, if it does: librdkafka may wait for ever, and has nothing left that is ours.
+            self._abandoned += 1
+            Aside(self.client.close)
+            self.client = self._make_client()
+            self._committing = False
             self.subscribe(**self._subscription)
 
     def commit(self, *, wait: bool = False) -> None:
@@ -304,19 +328,27 @@ class Source:
             raise broker_error(error, f"asking for the offsets of {self.group}") from None
 
     def pause(self) -> None:
-        """Fetch nothing, and stay in the group."""
+        """Fetch nothing, and stay in the group; nor from what is assigned meanwhile."""
+        self._is_paused = True
         if self.owned:
             self.client.pause(self.client.assignment())
 
     def resume(self) -> None:
         """Fetch again."""
+        self._is_paused = False
         if self.owned:  # who has none may have left the group
             self.client.resume(self.client.assignment())
 
     def close(self) -> None:
-        """Leave the group, by on_revoke, and let go of the connection."""
+        """Leave the group, by on_revoke, and let go of the connection.
+
+        Raises ClientFailed for a member whose client does not close; nobody waits for one that is in no group.
+        """
         self._is_closing = True
-        leave(self.client.close, self.group)
+        if self._subscription:
+            leave(self.client.close, self.group)
+        else:
+            Aside(self.client.close)
 
     def _on_commit(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> None:
         self._committing = False
@@ -386,13 +418,20 @@ class Source:
         return f"to go on without partition {partition} offset {behind - 1}, which is lost then, run: {command}"
 
     def go_behind(self, message: Message) -> bool:
-        """Go on behind a batch that cannot be decompressed; False where that has to be tried again."""
+        """Go on behind a batch that cannot be decompressed, and note it in `lost`; False for an error to be left aside.
+
+        That is one that has come again before we went on, or a batch whose end is to be asked for when it comes again.
+        """
+        partition = message.partition() or 0
+        if any(one.partition() == partition and is_not_decompressed(one) for one in self.lost):
+            return False
         try:
             behind = behind_batch(self._settings, message)
-        except (KafkaException, Unavailable) as error:
+        except (KafkaException, Unavailable, ClientFailed) as error:  # of the client that asks, not of ours
             self._log.warning("%s cannot pass a batch that it cannot decompress: %s", self.group, error)
             return False
-        self.go_to({message.partition() or 0: behind})
+        self.go_to({partition: behind})
+        self.lost.append(Message(topic=self.topic, partition=partition, offset=behind - 1, error=message.error()))
         return True
 
     def go_on(self, lost: Message) -> None:
@@ -413,6 +452,7 @@ class Source:
         place_told = {"topic": self.topic, "partition": partition, "offset": first}
         log.warning("%s; it goes on at %d", self._gone(partition, wanted, first, end), first, extra=place_told)
         self.go_to({partition: first})
+        self.handled[partition] = first  # though nothing may come from there for long
 
     def _range(self, partition: int) -> tuple[int, int]:
         """Return the first offset of a partition and its last stable one."""

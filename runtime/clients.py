@@ -46,7 +46,7 @@ _TLS_SIGNS = {
 NOT_JOINED: Mapping[int, str] = {
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: (
         "another client of the group has another partition.assignment.strategy than "
-        "cooperative-sticky): stop it, or give it a group of its own"
+        "cooperative-sticky: stop it, or give it a group of its own"
     ),
     KafkaError.INVALID_SESSION_TIMEOUT: (
         "a session is 10 s here: set group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers so"
@@ -265,12 +265,12 @@ def broker_error(error: KafkaException, doing: str) -> Unavailable | UserError |
     reason: KafkaError = error.args[0]
     if advice := NOT_JOINED.get(reason.code()):
         return UserError(f"the broker refused us, {doing}: {reason.str()}; {advice}")
+    if reason.code() in DENIED:  # also where it is fatal, as to a producer that may write nothing
+        # The broker may add what it was asked, pages of it.
+        return Forbidden(f"the broker refused us, {doing}: {KafkaError(reason.code()).str()}")
     if is_fatal(reason):
         said = reason.str().rpartition("Fatal consumer error: ")[2]
         return ClientFailed(f"the Kafka client has failed for good, {doing}: {said}; {_FATAL_ADVICE}")
-    if reason.code() in DENIED:
-        # The broker may add what it was asked, pages of it.
-        return Forbidden(f"the broker refused us, {doing}: {KafkaError(reason.code()).str()}")
     return Unavailable(f"the broker does not answer, {doing}: {reason.str()}")
 
 

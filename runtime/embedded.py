@@ -19,7 +19,7 @@ from confluent_kafka.schema_registry.common.schema_registry_client import Schema
 
 from runtime.clients import cluster_metadata
 from runtime.settings import Settings
-from runtime.topics import Answer, Servers, Topic
+from runtime.topics import AskTopics, Servers, Topic
 
 
 class EmbeddedRegistry(MockSchemaRegistryClient):
@@ -60,13 +60,13 @@ def embedded_servers(settings: Settings) -> Iterator[Servers]:
     def find_or_make(settings: Settings, topics: Sequence[NewTopic], _needs: object) -> list[Topic]:
         return [find(settings, new.topic) for new in topics]
 
-    def ask_topics(settings: Settings, names: Sequence[str]) -> Answer:
-        return lambda _: {name: find(settings, name) for name in names}
+    def topic_client(settings: Settings) -> AskTopics:
+        return lambda names: lambda _: {name: find(settings, name) for name in names}
 
     yield Servers(
         msgspec.structs.replace(settings, kafka_bootstrap_servers=brokers, schema_registry_url="mock://demo"),
         EmbeddedRegistry({"url": "mock://demo"}),
         find_or_make,
-        ask_topics,
+        topic_client,
     )
     cluster.flush(0)

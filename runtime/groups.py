@@ -79,8 +79,6 @@ class Groups:
                 for name in self._clients
             ]
         except KafkaException as error:
-            # One that has lost its broker finds the topics again, and the groups' coordinator never.
-            self._admin = admin_client(self._settings)
             raise broker_error(error, f"asking for the groups {', '.join(self._clients)}") from None
 
     def _members(self, described: Any) -> tuple[str | None, tuple[Member, ...] | None]:
@@ -114,11 +112,17 @@ def topic_ends(client: Consumer, settings: Settings, topic: str) -> Mapping[int,
     found = cluster_metadata(client, settings).topics.get(topic)
     if found is None or not found.partitions:
         raise TopicError(f"there is no topic {topic} yet; whoever publishes to it first makes it")
+    return partition_ends(client, settings, topic, sorted(found.partitions))
+
+
+def partition_ends(
+    client: Consumer, settings: Settings, topic: str, partitions: Sequence[int]
+) -> Mapping[int, tuple[int, int]]:
+    """Return the first offset and the one behind the last of some partitions; raises Unavailable or Forbidden."""
     limit = settings.request_timeout
     try:
         return {
-            number: client.get_watermark_offsets(TopicPartition(topic, number), timeout=limit)
-            for number in sorted(found.partitions)
+            number: client.get_watermark_offsets(TopicPartition(topic, number), timeout=limit) for number in partitions
         }
     except KafkaException as error:
         raise broker_error(error, f"asking for the ends of {topic}") from None

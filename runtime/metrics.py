@@ -121,8 +121,8 @@ class ConsumerMetrics:
     def take_statistics(self, text: str, committed: Mapping[int, int]) -> None:
         """Take librdkafka's statistics: whether the group is joined, and how far each partition of ours reaches.
 
-        The lag is what a reader of committed transactions could have behind the committed offsets; librdkafka knows
-        none before a client has committed something itself.
+        The lag is what a reader of committed transactions could have behind the committed offsets, or all that there is
+        where nothing is committed yet; librdkafka knows none before a client has committed something itself.
         """
         told = json.loads(text)
         self._joined = told.get("cgrp", {}).get("join_state") == "steady"
@@ -132,9 +132,9 @@ class ConsumerMetrics:
         for number in self.lags.keys() - mine.keys():
             LAG.remove(self.group, self.topic, str(number))
         self.lags = {
-            number: max(0, one["ls_offset"] - max(committed[number], one["lo_offset"]))
+            number: max(0, one["ls_offset"] - max(committed.get(number, 0), one["lo_offset"]))
             for number, one in mine.items()
-            if one["ls_offset"] >= 0 and number in committed
+            if one["ls_offset"] >= 0
         }
         for number, lag in self.lags.items():
             LAG.labels(self.group, self.topic, str(number)).set(lag)

@@ -114,6 +114,7 @@ _PROMISES: Mapping[str, tuple[str, ...]] = {
         "enable.auto.offset.store",
     ),
     "no record is skipped": ("auto.offset.reset",),
+    "records of an aborted transaction are not read": ("isolation.level",),
     "a group reads with the version that subjects.yaml gives it": ("group.id",),
     "one key is always in one partition, whichever client wrote it": ("partitioner",),
     "every member of a group must use the same": ("partition.assignment.strategy",),

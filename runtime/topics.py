@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
@@ -23,6 +23,7 @@ from contract.access import Permission
 from contract.errors import Forbidden, TopicError, Unavailable
 from contract.subjects import Subject
 from runtime.acls import require
+from runtime.aside import Aside
 from runtime.clients import DENIED, admin_client, broker_error, cluster_metadata, registry_client, wait_until_available
 from runtime.settings import Settings
 
@@ -59,6 +60,8 @@ Answer: TypeAlias = Callable[[float], Mapping[str, Topic] | None]
 
 Raises Unavailable or Forbidden when they do not answer or refuse to.
 """
+AskTopics: TypeAlias = Callable[[Sequence[str]], Answer]
+"""Asks the brokers what some topics are, without waiting for the answer."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,12 @@ class Servers:
     settings: Settings
     registry: SchemaRegistryClient
     find_or_make: Callable[[Settings, Sequence[NewTopic], Collection[Permission]], list[Topic]]
-    ask_topics: Callable[[Settings, Sequence[str]], Answer]
+    topic_client: Callable[[Settings], AskTopics]
+    """Makes a client that asks what topics are."""
 
     def find_topics(self, *names: str) -> Mapping[str, Topic]:
         """Return those of the topics that exist; raises Unavailable or Forbidden."""
-        return find_topics(self.settings, self.ask_topics(self.settings, names), names)
+        return find_topics(self.settings, self.topic_client(self.settings), names)
 
     def ensure_topics(self, subject: Subject, *others: str, needs: Collection[Permission] = ()) -> list[Topic]:
         """Make sure that a subject's topic exists, and one-partition topics that keep messages for ever beside it.
@@ -92,7 +96,7 @@ class Servers:
 
 def connect(settings: Settings) -> Servers:
     """Give the servers that the settings name; contacts none of them yet."""
-    return Servers(settings, registry_client(settings), find_or_make, ask_topics)
+    return Servers(settings, registry_client(settings), find_or_make, topic_client)
 
 
 class TopicWatch:
@@ -136,7 +140,8 @@ class TopicWatch:
         if self.is_certain:
             return
         names = [topic.name for topic in self._topics]
-        answer, self._answer = self._answer or self._servers.ask_topics(self._servers.settings, names), None
+        # By a client of its own, since one that has lost its broker may not find it again.
+        answer, self._answer = self._answer or self._servers.topic_client(self._servers.settings)(names), None
         found = answer(seconds)
         if found is None:
             self._answer = answer
@@ -163,38 +168,49 @@ def find_or_make(
     require(needs, admin, settings)
     _check_properties(admin, settings, [new for new in topics if new not in absent])
     names = [new.topic for new in topics]
-    known = find_topics(settings, ask_topics(settings, names), names)
+    known = find_topics(settings, partial(_ask_topics, admin, settings), names)
     if len(known) < len(names):
         raise Unavailable(f"not every broker knows the topics {', '.join(names)} yet")
     return [known[name] for name in names]
 
 
-def ask_topics(settings: Settings, names: Sequence[str]) -> Answer:
-    """Ask the brokers what some topics are, without waiting for the answer."""
-    admin = admin_client(settings)  # of its own: one that has lost its broker may not find it again
-    described = admin.describe_topics(TopicCollection([*names]), request_timeout=settings.request_timeout)
-    cluster = admin.describe_cluster(request_timeout=settings.request_timeout)
+def topic_client(settings: Settings) -> AskTopics:
+    """Make a client that asks what topics are."""
+    return partial(_ask_topics, admin_client(settings), settings)
 
-    def answer(seconds: float, _asking: AdminClient = admin) -> Mapping[str, Topic] | None:  # which ends its requests
-        if wait([cluster, *described.values()], seconds).not_done:
-            return None
-        found: dict[str, Topic] = {}
-        try:
-            cluster_id = str(cluster.result().cluster_id)
-            for name, future in described.items():
-                if not _is_unknown(future.exception()):
-                    one = future.result()
-                    found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
-        except KafkaException as error:
-            raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
-        return found
+
+def _ask_topics(admin: AdminClient, settings: Settings, names: Sequence[str]) -> Answer:
+    asked = Aside(partial(_describe_topics, admin, settings, names))
+
+    def answer(seconds: float) -> Mapping[str, Topic] | None:
+        asked.join(seconds)
+        return None if asked.is_alive() else asked.result()
 
     return answer
 
 
-def find_topics(settings: Settings, answer: Answer, names: Sequence[str]) -> Mapping[str, Topic]:
-    """Wait for what the brokers answer; raises Unavailable or Forbidden."""
-    found = answer(settings.request_timeout + 1)  # the request itself ends before
+def _describe_topics(admin: AdminClient, settings: Settings, names: Sequence[str]) -> Mapping[str, Topic]:
+    """Return those of the topics that exist; raises Unavailable or Forbidden."""
+    limit, found = settings.request_timeout, dict[str, Topic]()
+    try:
+        # A broker that comes back from a pause may name none for a moment. librdkafka 2.16 ends the process where that
+        # is the answer to the question below (rd_kafka_admin_response_parse); a question like this one survives it.
+        if not admin.list_topics(timeout=limit).brokers:
+            raise Unavailable(f"no broker is at work, asking for the topics {', '.join(names)}")
+        described = admin.describe_topics(TopicCollection([*names]), request_timeout=limit)
+        cluster_id = str(admin.describe_cluster(request_timeout=limit).result().cluster_id)
+        for name, future in described.items():
+            if not _is_unknown(future.exception()):
+                one = future.result()
+                found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
+    except KafkaException as error:
+        raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
+    return found
+
+
+def find_topics(settings: Settings, ask: AskTopics, names: Sequence[str]) -> Mapping[str, Topic]:
+    """Return those of the topics that exist; raises Unavailable or Forbidden."""
+    found = ask(names)(settings.request_timeout + 1)  # the request itself ends before
     if found is None:
         raise Unavailable(f"the broker does not answer, asking for the topics {', '.join(names)}")
     return found

@@ -17,6 +17,10 @@ class Topic:
     ever_owned: Collection[int] = (0, 1)
     lost: list[Message] = field(default_factory=list)
 
+    def how_to_pass(self, message: Message) -> str:
+        """Return what a person can do."""
+        return f"pass over {message.offset()}"
+
     def is_message(self, message: Message) -> bool:
         """Tell it from an error."""
         return message.error() is None

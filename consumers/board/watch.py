@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from threading import Event
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -22,12 +23,14 @@ from contract.order import OrderV2
 from contract.registry import Plan, plan
 from contract.subjects import SchemaFile, Subject, load_contract
 from runtime.bounded import waiting_until
-from runtime.groups import Groups, asking_client, topic_ends
+from runtime.groups import Groups, asking_client, partition_ends, topic_ends
 from runtime.metrics import ConsumerMetrics
-from runtime.topics import Servers, Topic
+from runtime.topics import Servers, Topic, find_topics
+
+T = TypeVar("T")
 
 GROUP = "board"
-ANSWER_SECONDS = 3.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
+ANSWER_SECONDS = 5.0  # an absent broker is to be seen sooner than REQUEST_TIMEOUT gives it up
 LETTERS = 20
 LETTER_BYTES = 128
 
@@ -36,19 +39,22 @@ class Watch:
     """Keeps a board up to date until `stop` is set; what cannot be known for now is told on it."""
 
     def __init__(self, servers: Servers, board: Board, stop: Event) -> None:
-        limit = min(ANSWER_SECONDS, servers.settings.request_timeout)
-        self._settings = msgspec.structs.replace(servers.settings, request_timeout=limit)
-        self._servers = dataclasses.replace(servers, settings=self._settings)
+        settings = servers.settings
+        hurried = msgspec.structs.replace(settings, request_timeout=min(ANSWER_SECONDS, settings.request_timeout))
+        self._settings, self._hurried, self._servers = settings, hurried, servers
         self._subject = load_contract(servers.settings.schemas_dir).subject("order")
         self._board = board
         self._stop = stop
-        self._client = asking_client(self._settings, GROUP)
         other_groups = [group for group in self._subject.readers if group != GROUP]
-        self._others = Groups(self._settings, self._subject.topic, other_groups)
+        patience = 2 * settings.request_timeout
+        self._asking_groups = Kept(
+            lambda: (asking_client(hurried, GROUP), Groups(hurried, self._subject.topic, other_groups)), patience
+        )
+        self._asking_letters = Kept(lambda: (asking_client(hurried, GROUP), servers.topic_client(hurried)), patience)
         self._metrics = ConsumerMetrics(servers.settings, GROUP, self._subject.topic, joins=False)
         self._partitions = 0
         self._topic: Topic | None = None
-        self._letters = {group: _Letters() for group in other_groups}  # the board writes none
+        self._letters = {group: Letters(group) for group in other_groups}  # the board writes none
         looks = {"orders": (self._observe, 1.0), "groups": (self._ask_groups, 1.0), "registry": (self._compare, 3.0)}
         looks |= {"dead letters": (self._read_letters, 1.0)}
         self.jobs = [partial(self._keep, what, *look) for what, look in looks.items()]
@@ -90,9 +96,10 @@ class Watch:
         return self._board.next_offsets.copy()
 
     def _ask_groups(self) -> None:
-        ends = topic_ends(self._client, self._settings, self._subject.topic)
-        self._partitions = len(ends)
-        self._board.take_groups(ends, self._others.ask([*ends]))
+        with self._asking_groups.use() as (client, groups):
+            ends = topic_ends(client, self._hurried, self._subject.topic)
+            self._partitions = len(ends)
+            self._board.take_groups(ends, groups.ask([*ends]))
 
     def _compare(self) -> None:
         """Read the files anew, too: a version may have been released since."""
@@ -107,35 +114,69 @@ class Watch:
 
     def _read_letters(self) -> None:
         names = {group: self._subject.dead_letters(group) for group in self._letters}
-        found = self._servers.find_topics(*names.values())
+        with self._asking_letters.use() as (client, ask):
+            found = find_topics(self._hurried, ask, [*names.values()])
+            ends = {
+                topic: partition_ends(client, self._hurried, topic, [0])[0][1] for topic in found
+            }  # of the only one
         for group, topic in names.items():
             if topic not in found:
                 continue  # its consumer makes the topic when it starts for the first time
             if (kept := self._letters[group]).topic != found[topic]:
-                kept = self._letters[group] = _Letters(found[topic])  # the first look, or the topic was made anew
-            _, end = topic_ends(self._client, self._settings, topic)[0]  # the only one
-            if end > kept.next_offset:
-                for letter in read_letters(self._settings, topic, kept.next_offset):
-                    kept.take(letter)
-        newest = [_shown_letter(group, one) for group, kept in self._letters.items() for one in kept.newest]
+                kept = self._letters[group] = Letters(group, found[topic])  # the first look, or it was made anew
+            if ends[topic] > kept.next_offset:
+                self._read_on(kept)
+        newest = [one for kept in self._letters.values() for one in kept.newest]
         newest.sort(key=lambda one: one["placed"], reverse=True)
         counts = {group: kept.reasons.most_common() for group, kept in self._letters.items()}
         self._board.take_part("letters", {"counts": counts, "newest": newest[:LETTERS]})
 
+    def _read_on(self, kept: Letters) -> None:
+        try:
+            for letter in read_letters(self._settings, self._subject.dead_letters(kept.group), kept.next_offset):
+                kept.take(letter)
+        except ClientFailed as error:  # it was made for these letters alone
+            raise Unavailable(str(error)) from None
 
-class _Letters:
-    """One consumer's letters as far as they were read: counted, and the newest of them."""
 
-    def __init__(self, topic: Topic | None = None) -> None:
+class Kept(Generic[T]):
+    """What a look asks by from one time to the next: a new client has to connect first, several answers' time.
+
+    It is made anew once it has failed for `patience` seconds: a client that has lost its broker may not find it again.
+    """
+
+    def __init__(self, make: Callable[[], T], patience: float) -> None:
+        self._make = make
+        self._patience = patience
+        self._now, self._worked_at = make(), time.monotonic()
+
+    @contextmanager
+    def use(self) -> Iterator[T]:
+        """Lend it; whether that raises Unavailable says whether it works."""
+        try:
+            yield self._now
+        except Unavailable:
+            if time.monotonic() > self._worked_at + self._patience:
+                self._now, self._worked_at = self._make(), time.monotonic()
+            raise
+        self._worked_at = time.monotonic()
+
+
+class Letters:
+    """One consumer's letters as far as they were read: counted, and what is shown of the newest of them."""
+
+    def __init__(self, group: str, topic: Topic | None = None) -> None:
+        self.group = group
         self.topic = topic
         self.next_offset = 0
         self.reasons = Counter[str]()
-        self.newest: deque[Letter] = deque(maxlen=LETTERS)
+        self.newest: deque[dict[str, Any]] = deque(maxlen=LETTERS)
 
     def take(self, letter: Letter) -> None:
+        """Count a letter, and keep what is shown of it: whole, it may have 16 MiB."""
         self.next_offset = letter.offset + 1
         self.reasons[letter.reason] += 1
-        self.newest.appendleft(letter)
+        self.newest.appendleft(_shown_letter(self.group, letter))
 
 
 def describe_contract(subject: Subject, planned: Plan | None) -> dict[str, Any]:

@@ -25,8 +25,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # in __all__ 
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema
 
+from consumers.board.state import Board
+from consumers.source import Source
 from contract.codec import ASK_AGAIN_SECONDS
+from runtime.groups import is_not_decompressed
 from runtime.topics import KEPT, LARGEST_KEPT
+from tests.integration.test_metrics import ON
+from tests.integration.test_offsets import lag, watching
 from tests.restaurant import LIMIT, ROOT, Restaurant, Service, wait_until
 
 pytestmark = pytest.mark.integration
@@ -52,6 +57,25 @@ def publish_packed(
     for _ in range(count):
         producer.produce(restaurant.topic, value, *more, **others)
     assert (producer.flush(30), errors) == (0, [None] * count)
+
+
+def publish_bomb(restaurant: Restaurant) -> None:
+    """Publish a batch of 130 messages that a client gives up decompressing."""
+    restaurant.make_topic()
+    configure(restaurant, restaurant.topic, "max.message.bytes", "1000000")
+    bomb = Producer(
+        {
+            "bootstrap.servers": restaurant.bootstrap_servers,
+            "compression.type": "zstd",
+            "linger.ms": 5000,
+            "batch.size": 200_000_000,
+            "message.max.bytes": 200_000_000,
+            "queue.buffering.max.kbytes": 500_000,
+        }
+    )
+    for _ in range(130):
+        bomb.produce(restaurant.topic, bytes(1_000_000))
+    assert bomb.flush(60) == 0
 
 
 def highest_memory(service: Service) -> int:
@@ -332,6 +356,29 @@ def test_a_ledgers_consumer_says_how_its_ledger_passes_a_message_over(restaurant
     assert "which is lost then, run: python -m consumers.ledger skip 0 1" in manager.errors()
 
 
+def test_also_one_that_the_ledger_refuses_and_what_is_good_before_it_is_recorded(restaurant: Restaurant) -> None:
+    """The command passes over that one alone, and leads on to what is behind it."""
+    manager = restaurant.start("manager")
+    manager.wait_for_error("manager was given partitions")
+    orders = [
+        {"pizza": pizza, "table": 3, "order_id": identity}
+        for pizza, identity in (("napoli", "a"), ("diavola", "b"), ("marinara", "a"), ("funghi", "c"))
+    ]
+    configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", "20")
+    path = restaurant.orders_file("orders.jsonl", *map(json.dumps, orders))
+    assert restaurant.waiter("--orders", str(path)).returncode == 0
+    assert manager.process.wait(40) == 2
+    assert f"{restaurant.topic}.manager.dead-letters cannot be written: Broker: Message size" in manager.errors()
+    skip = "python -m consumers.ledger skip 0 3"
+    assert f"to go on without partition 0 offset 2, which is lost then, run: {skip}" in manager.errors()
+    assert [row[6] for row in restaurant.rows()] == ["napoli", "diavola"]
+    done = restaurant.run(*skip.split()[1:])
+    assert (done.returncode, "1 records that are in the topic are passed over" in done.stdout) == (0, True)
+    configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", str(LARGEST_KEPT))
+    restaurant.start("manager")
+    assert [row[6] for row in restaurant.wait_for_rows(3)] == ["napoli", "diavola", "funghi"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "20")]
 )
@@ -449,21 +496,7 @@ def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it
     restaurant: Restaurant,
 ) -> None:
     """A client gives a bomb of zstd up, and would ask for the same batch for ever; it may hold many messages."""
-    restaurant.make_topic()
-    configure(restaurant, restaurant.topic, "max.message.bytes", "1000000")
-    bomb = Producer(
-        {
-            "bootstrap.servers": restaurant.bootstrap_servers,
-            "compression.type": "zstd",
-            "linger.ms": 5000,
-            "batch.size": 200_000_000,
-            "message.max.bytes": 200_000_000,
-            "queue.buffering.max.kbytes": 500_000,
-        }
-    )
-    for _ in range(130):
-        bomb.produce(restaurant.topic, bytes(1_000_000))
-    assert bomb.flush(60) == 0
+    publish_bomb(restaurant)
     restaurant.waiter("napoli", "3")
     cook = restaurant.start("cook")
     assert cook.wait_for_lines(1) == ["Received an order for a pizza napoli at table 3 !"]
@@ -474,6 +507,51 @@ def test_a_batch_that_cannot_be_decompressed_is_one_letter_and_what_is_behind_it
     assert "its batch cannot be decompressed" in command(restaurant, "show", "cook", "0")[1]
     verified = restaurant.run("-m", "consumers.ledger", "verify")
     assert (verified.returncode, verified.stdout) == (0, "1 rows, 0 duplicates, 1 letters, 0 missing\n")
+
+
+@pytest.mark.parametrize("name", ["cook", "manager"])
+def test_such_a_batch_at_the_topics_end_is_one_letter_however_often_a_consumer_starts(
+    restaurant: Restaurant, name: str
+) -> None:
+    """Its offsets are committed up to its end, though no message comes that would tell where that is."""
+    publish_bomb(restaurant)
+    for _ in range(2):
+        consumer = restaurant.start(name, ON)
+        wait_until(lambda: committed(restaurant, name) == 130, what="the commit of its end")
+        wait_until(lambda consumer=consumer: lag(restaurant, consumer) == 0, what="no lag")  # type: ignore[misc]
+        assert consumer.stop() == 0
+    (letter,) = letters(restaurant, name, 1)
+    assert (letter["reason"], letter["offset"]) == ("compression", "0")
+    if name == "manager":
+        assert restaurant.rows("SELECT next_offset FROM partitions") == [(130,)]
+        verified = restaurant.run("-m", "consumers.ledger", "verify")
+        assert (verified.returncode, verified.stdout) == (0, "0 rows, 0 duplicates, 1 letters, 0 missing\n")
+
+
+def test_such_a_batch_is_one_letter_also_where_its_error_has_come_more_than_once(restaurant: Restaurant) -> None:
+    """The client asks for it twice a second, and a consumer may be busy meanwhile."""
+    publish_bomb(restaurant)
+    source = Source(restaurant.servers.settings, "cook", restaurant.topic)
+    source.read_alone({}, 130)
+    time.sleep(3)
+    errors = source.receive(LIMIT)
+    errors += source.receive(1)
+    assert {is_not_decompressed(error) for error in errors} == {True}
+    assert len(errors) > 1
+    assert list(filter(source.is_message, errors)) == errors[:1]
+    assert [(one.partition(), one.offset()) for one in source.lost] == [(0, 129)]
+    source.close()
+
+
+def test_such_a_batch_counts_once_on_the_board_however_often_that_begins_anew(restaurant: Restaurant) -> None:
+    publish_bomb(restaurant)
+    board = Board()
+    with watching(restaurant, board):
+        wait_until(lambda: board.next_offsets == {0: 130}, what="its end")
+    restaurant.waiter("napoli", "3")
+    with watching(restaurant, board):
+        wait_until(lambda: len(board.window.orders) == 1, what="the order behind it")
+    assert board.window.unreadable == 1
 
 
 def test_what_is_good_in_between_ends_a_row_of_letters(restaurant: Restaurant) -> None:

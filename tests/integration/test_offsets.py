@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from threading import Event, Thread
@@ -155,6 +156,20 @@ class TestGone:
         sentence = "partition 0 has no offset 1, where cook would go on: offsets 1 to 2 are lost; it goes on at 3"
         assert f"{restaurant.topic} {sentence}" in again.errors()
 
+    def test_it_says_so_once_also_where_nothing_is_left_to_read(self, restaurant: Restaurant) -> None:
+        """Where it goes on is committed, or each start would find the same gap, and others a lag that is none."""
+        order(restaurant, 1, 2, 3)
+        commit(restaurant, "cook", 1)
+        delete_records(restaurant, 3)
+        cook = restaurant.start("cook")
+        wait_until(lambda: committed(restaurant, "cook") == 3, what="the commit")
+        assert cook.stop() == 0
+        assert cook.errors().count("offsets 1 to 2 are lost; it goes on at 3") == 1
+        again = _started(restaurant, "cook")
+        order(restaurant, 4)
+        again.wait_for_lines(1)
+        assert "lost" not in again.errors()
+
     def test_and_while_it_runs(self, restaurant: Restaurant) -> None:
         """As for one that was paused for longer than the topic keeps anything."""
         order(restaurant, 1)
@@ -218,6 +233,16 @@ class TestSkip:
         code, _, told = ledger(restaurant, "skip", partition, "3")
         sentence = f"the ledger has no partition {partition} of {restaurant.topic}; its partitions: 0"
         assert (code, sentence in told) == (2, True), told
+
+    def test_a_topic_that_ends_before_the_ledgers_offset_has_none_to_go_on_at(self, restaurant: Restaurant) -> None:
+        """As one that has lost its end with a broker's disk; what to do is said as the manager says it."""
+        self.record_two(restaurant)
+        with closing(sqlite3.connect(restaurant.data / "ledger.db")) as db:
+            db.execute("UPDATE partitions SET next_offset = 9")
+            db.commit()
+        code, _, told = ledger(restaurant, "skip", "0", "9")
+        sentence = f"partition 0 of {restaurant.topic} ends at offset 6, before the ledger's next one, 9: there is none"
+        assert (code, sentence in told, "set DATA_DIR to another directory" in told) == (2, True, True)
 
     def test_it_says_how_many_records_it_passes_over_and_that_stays_to_be_seen(self, restaurant: Restaurant) -> None:
         """Records: markers and aborted ones are none. The manager goes on behind them."""

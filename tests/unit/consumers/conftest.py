@@ -13,7 +13,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from consumers.batches import Batch, Polled
 from consumers.reading import BatchReader
 from contract.codec import RecordDeserializer, RecordSerializer
-from contract.errors import Unavailable, Unreadable
+from contract.errors import TopicError, Unavailable, Unreadable
 from contract.order import OrderV1, OrderV2
 from contract.subjects import Subject
 from runtime import topics
@@ -31,10 +31,14 @@ class Letters:
     """Takes letters; refuses them as often as it is told to, as a broker that is away does."""
 
     refusals: int = 0
+    is_too_small: bool = False
+    """Whether their topic takes none."""
     written: list[tuple[Message, Unreadable]] = field(default_factory=list)
 
     def write(self, letters: Iterable[tuple[Message, Unreadable]]) -> None:
-        """Take them, or raise Unavailable."""
+        """Take them, or raise Unavailable or TopicError."""
+        if self.is_too_small:
+            raise TopicError("the letters cannot be written: Broker: Message size too large")
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("the letters cannot be written now")

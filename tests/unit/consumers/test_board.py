@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
+import pytest
+from confluent_kafka import Message
+
 from consumers.board.state import NEWEST, SECONDS, TOP, WINDOW, Board
+from consumers.board.watch import LETTERS, Kept, Letters
+from consumers.letters import Letter
 from consumers.observe import Observed
-from contract.errors import Reason, Unreadable
+from contract.errors import Reason, TopicError, Unavailable, Unreadable
 from contract.order import OrderV2
 from runtime.groups import Group
 
@@ -115,6 +121,32 @@ def test_the_lag_is_counted_from_what_the_topic_still_has() -> None:
     board.take_groups({0: (10, 30), 1: (0, 5), 2: (4, 4)}, [Group("cook", "stable", (), {0: 25, 2: 2})])
     partitions = kitchen(board)["groups"][0]["partitions"]
     assert [(one["committed"], one["lag"]) for one in partitions] == [(25, 5), (None, 5), (2, 0)]
+
+
+def test_of_a_letter_only_what_is_shown_is_kept() -> None:
+    """Twenty of the largest would take 320 MiB for each consumer."""
+    letters = Letters("cook")
+    for offset in range(LETTERS + 1):
+        message = Message(topic="cook.dead-letters", value=bytes(1_000_000))
+        letters.take(Letter(offset, "pizza-order", 0, offset, 0, "not-framed", "it is not", message))
+    assert (letters.next_offset, letters.reasons) == (LETTERS + 1, {"not-framed": LETTERS + 1})
+    assert [one["size"] for one in letters.newest] == [1_000_000] * LETTERS
+    assert len(json.dumps([*letters.newest])) < 1_000 * LETTERS
+
+
+@pytest.mark.parametrize(("patience", "made"), [(3600.0, 1), (0.0, 2)])
+def test_what_a_look_asks_by_is_kept_until_it_has_failed_for_long(patience: float, made: int) -> None:
+    """It may still be connecting; and that there is no topic is an answer."""
+    numbers = count(1)
+    asking = Kept(lambda: next(numbers), patience)
+    with pytest.raises(TopicError), asking.use():
+        raise TopicError("there is none")
+    with asking.use() as number:
+        assert number == 1
+    with pytest.raises(Unavailable), asking.use():
+        raise Unavailable("nobody answers")
+    with asking.use() as number:
+        assert number == made
 
 
 def test_a_problem_is_told_until_it_is_over() -> None:

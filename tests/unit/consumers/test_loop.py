@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from consumers.batches import Batch
 from consumers.loop import LONGEST_BACKOFF_SECONDS, RecordConsumer, backoff_seconds, consume_messages
@@ -59,6 +59,29 @@ def test_what_is_handled_is_committed_at_intervals() -> None:
         source.close()
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_is_assigned_is_fetched_unless_the_source_is_paused(*, paused: bool) -> None:
+    """Whatever it was when it was given back: librdkafka keeps a partition paused until it is resumed."""
+    with embedded_servers(Settings()) as servers:
+        servers.ensure_topics(load_contract().subject("order"))
+        producer = Producer({"bootstrap.servers": servers.settings.kafka_bootstrap_servers})
+        for _ in range(3):
+            producer.produce("pizza-order", b"x", partition=0)
+        assert producer.flush(10) == 0
+        source, places = Source(servers.settings, "cook", "pizza-order"), [TopicPartition("pizza-order", 0, 1)]
+        source.read_alone({0: 3}, 0)
+        if not paused:
+            source.pause()
+        source.client.incremental_unassign(places)
+        (source.pause if paused else source.resume)()
+        source.assign(places)
+        if paused:
+            assert [source.receive(0.1) for _ in range(10)] == [[]] * 10
+            source.resume()
+        assert [message.offset() for message in [*source.receive(10), *source.receive(1)]] == [1, 2]
+        source.close()
+
+
 @dataclass
 class Script(Topic):
     """A topic whose polls are known beforehand: messages, or what happens instead."""
@@ -76,9 +99,25 @@ class Script(Topic):
     done: list[str] = field(default_factory=list)
     client = SimpleNamespace(incremental_unassign=lambda _: None)
 
-    def subscribe(self, _on_assign: object, on_revoke: Any, on_lost: Any) -> None:
-        """Keep what is to be called when partitions are given back or lost."""
-        self._on_revoke, self._on_lost = on_revoke, on_lost
+    def subscribe(self, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        """Keep what is to be called when partitions are given, given back or lost."""
+        self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
+
+    def give(self, partition: int) -> None:
+        """Let the consumer have a partition."""
+        self._on_assign(self, [TopicPartition("cook", partition)])
+
+    def group_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Give where the group was."""
+        return dict.fromkeys(partitions, 0)
+
+    def starts(self, offsets: dict[int, int], _partitions: object) -> object:
+        """Give where to begin."""
+        return offsets
+
+    def assign(self, places: object) -> None:
+        """Note where it begins."""
+        self.done.append(f"assign {places}")
 
     def lose(self, partition: int) -> None:
         """Let another have a partition."""
@@ -135,6 +174,9 @@ class Watch:
         """Whether there is no error left."""
         return not self.errors
 
+    def doubt(self) -> None:
+        """Doubt only what the errors are for."""
+
     def ask(self, *_: object) -> None:
         """Raise the next error."""
         if self.errors:
@@ -151,6 +193,7 @@ class Running:
     handled: list[tuple[int, int]] = field(default_factory=list)
     is_stuck: bool = False
     doubts: list[Exception] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
     batches: list[dict[int, int]] = field(default_factory=list)
     """Where each batch that was handled ends."""
 
@@ -160,7 +203,7 @@ class Running:
         self.stop = stop
         self.metrics, name = ConsumerMetrics(Settings(), "cook", "cook"), SimpleNamespace(name="cook", partitions=2)
         watch = Watch(self.doubts)
-        members: list[Any] = [name, Settings(), self.topic, replays, self.reading.reader, self.metrics, watch]
+        members: list[Any] = [name, self.settings, self.topic, replays, self.reading.reader, self.metrics, watch]
 
         def handle(batch: Batch[OrderV1]) -> None:
             places = [(one.partition, one.offset) for one in batch.records]
@@ -212,6 +255,18 @@ def test_a_row_behind_good_messages_ends_the_consumer_when_those_are_handled(run
     assert (running.topic.handled, running.reading.letters.written) == ({0: 2}, [])
 
 
+@pytest.mark.parametrize("refused", [0, 3])
+def test_what_comes_before_a_refused_record_without_a_letter_is_handled_and_a_person_told_how_to_pass(
+    running: Running, refused: int
+) -> None:
+    """Also where nothing good is before it; and nothing behind it is handled."""
+    running.reading.letters.is_too_small, running.refused = True, (0, refused)
+    with pytest.raises(TopicError, match=f"too large; pass over {refused}$"):
+        running.run(running.messages(*[running.reading.good] * 6))
+    assert running.handled == [(0, offset) for offset in range(refused)]
+    assert running.topic.handled == ({0: refused} if refused else {})
+
+
 def test_work_of_a_lost_partition_is_dropped_and_the_rest_is_done(running: Running) -> None:
     """Whether it was read before, with something else in one poll, or waits behind a failure."""
     good = running.reading.good
@@ -248,6 +303,33 @@ def test_nothing_is_handled_or_committed_while_its_topic_is_in_doubt(running: Ru
     with pytest.raises(TopicError, match="another one"):
         running.run(running.messages(good))
     assert (running.handled, running.topic.handled, running.topic.commits) == ([], {}, 0)
+
+
+def test_only_at_its_start_a_consumer_ends_for_want_of_an_answer(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is at work waits as long as it takes, or until it is told to stop, when it is given partitions."""
+    running.settings = Settings(startup_timeout=0.1)
+    absent: list[Exception] = [Unavailable(f"no answer {number}") for number in range(4)]
+    running.doubts = absent.copy()
+    with pytest.raises(Unavailable):
+        running.run(lambda: running.topic.give(0))
+
+    def be_absent() -> None:
+        running.doubts += absent
+        running.topic.give(1)
+
+    running.doubts.clear()
+    topic = running.run(lambda: running.topic.give(0), be_absent, running.messages(running.reading.good), until=(0, 0))
+    assert topic.done[:2] == ["assign {0: 0}", "assign {1: 0}"]
+    assert "cook waits, try 4 failed: no answer 3" in caplog.text
+
+    def be_told_to_stop() -> None:
+        running.stop.set()
+        be_absent()
+
+    with pytest.raises(Unavailable, match="no answer 0"):
+        running.run(lambda: running.topic.give(0), be_told_to_stop)
 
 
 def test_offsets_of_a_lost_partition_are_not_committed(running: Running) -> None:

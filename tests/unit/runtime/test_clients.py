@@ -14,6 +14,7 @@ from contract.errors import ClientFailed, Forbidden, NotRegistered, PipelineErro
 from runtime.aside import Aside
 from runtime.clients import (
     LEAVE_SECONDS,
+    NOT_JOINED,
     broker_error,
     consumer_properties,
     leave,
@@ -238,3 +239,17 @@ def test_a_fatal_error_is_the_clients_end_whoever_reports_it() -> None:
     error = broker_error(KafkaException(KafkaError(KafkaError._FATAL, said)), "reading t")  # noqa: SLF001 - its only name
     assert isinstance(error, ClientFailed)
     assert str(error).startswith("the Kafka client has failed for good, reading t: Broker: fenced; start it again")
+
+
+def test_what_is_refused_for_good_is_a_matter_of_permissions() -> None:
+    """As to a producer that may write nothing, whose client can then do nothing more."""
+    refused = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "Cluster authorization failed", fatal=True)
+    error = broker_error(KafkaException(refused), "publishing")
+    assert isinstance(error, Forbidden)
+    assert str(error) == "the broker refused us, publishing: Broker: Cluster authorization failed"
+
+
+def test_every_sentence_closes_only_what_it_has_opened() -> None:
+    for code in NOT_JOINED:
+        said = str(broker_error(KafkaException(KafkaError(code)), "reading t"))
+        assert said.count("(") == said.count(")")

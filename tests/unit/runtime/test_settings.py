@@ -170,6 +170,10 @@ class TestProperties:
         """DESIGN.md names these."""
         assert {"acks", "enable.idempotence", "enable.auto.commit", "group.id", "partitioner"} <= PROTECTED.keys()
 
+    def test_what_a_transaction_has_aborted_is_not_to_be_read(self) -> None:
+        with pytest.raises(SettingError, match=r"^KAFKA_ISOLATION_LEVEL cannot be set: .* aborted .*; unset it$"):
+            load_settings({"KAFKA_ISOLATION_LEVEL": "read_uncommitted"})
+
     def test_the_registrys_client_knows_every_property(self) -> None:
         """Together, these are all that the code names; without files, those of TLS are known by their error."""
         bearer = {"bearer.auth.logical.cluster": "lsrc-1", "bearer.auth.identity.pool.id": "pool-1"}

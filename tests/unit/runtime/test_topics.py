@@ -27,12 +27,12 @@ class Brokers:
         """Watch our topic with these."""
         registry: Any = None
 
-        def ask(_: Settings, names: object) -> Any:
+        def ask(names: object) -> Any:
             assert names == ["pizza-order"]
             self.asked += 1
             return lambda _seconds: self.answers.pop(0)
 
-        return TopicWatch(Servers(Settings(), registry, lambda *_: [], ask), [OURS])
+        return TopicWatch(Servers(Settings(), registry, lambda *_: [], lambda _: ask), [OURS])
 
 
 def ask(watch: TopicWatch) -> None:
