@@ -14,8 +14,10 @@ demo-board: .venv/runtime
 test: test-without-containers test-containers
 
 # What mostly waits runs side by side, on servers of its own; what takes times or kills servers runs alone.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 test-without-containers: .venv/dev
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit tests/integration
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration
 	$(BIN)/pytest tests/browser tests/chaos
 
 test-containers: .venv/dev

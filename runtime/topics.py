@@ -195,14 +195,14 @@ def _describe_topics(admin: AdminClient, settings: Settings, names: Sequence[str
     try:
         # A broker that comes back from a pause may name none for a moment. librdkafka 2.16 ends the process where that
         # is the answer to the question below (rd_kafka_admin_response_parse); a question like this one survives it.
-        if not admin.list_topics(timeout=limit).brokers:
+        cluster = admin.list_topics(timeout=limit)
+        if not cluster.brokers:
             raise Unavailable(f"no broker is at work, asking for the topics {', '.join(names)}")
         described = admin.describe_topics(TopicCollection([*names]), request_timeout=limit)
-        cluster_id = str(admin.describe_cluster(request_timeout=limit).result().cluster_id)
         for name, future in described.items():
             if not _is_unknown(future.exception()):
                 one = future.result()
-                found[name] = Topic(name, str(one.topic_id), cluster_id, len(one.partitions))
+                found[name] = Topic(name, str(one.topic_id), str(cluster.cluster_id), len(one.partitions))
     except KafkaException as error:
         raise broker_error(error, f"asking for the topics {', '.join(names)}") from None
     return found

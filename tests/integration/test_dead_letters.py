@@ -373,7 +373,7 @@ def test_also_one_that_the_ledger_refuses_and_what_is_good_before_it_is_recorded
     assert f"to go on without partition 0 offset 2, which is lost then, run: {skip}" in manager.errors()
     assert [row[6] for row in restaurant.rows()] == ["napoli", "diavola"]
     done = restaurant.run(*skip.split()[1:])
-    assert (done.returncode, "1 records that are in the topic are passed over" in done.stdout) == (0, True)
+    assert (done.returncode, "1 record that is in the topic is passed over" in done.stdout) == (0, True)
     configure(restaurant, f"{restaurant.topic}.manager.dead-letters", "max.message.bytes", str(LARGEST_KEPT))
     restaurant.start("manager")
     assert [row[6] for row in restaurant.wait_for_rows(3)] == ["napoli", "diavola", "funghi"]
