@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import BATCH_BYTES, Job, Meter, Send, as_dict, main
 
 
 @contextmanager
@@ -23,9 +23,9 @@ def publisher(job: Job) -> Iterator[tuple[Any, Send]]:
     loop = asyncio.new_event_loop()
 
     async def start() -> AIOKafkaProducer:
-        # max_batch_size: 16 KiB by default, librdkafka's is 1 MB; the broker takes no more than that.
+        # max_batch_size: 16 KiB by default.
         producer = AIOKafkaProducer(
-            bootstrap_servers=job.bootstrap, acks="all", enable_idempotence=True, max_batch_size=1_000_000
+            bootstrap_servers=job.bootstrap, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES
         )
         await producer.start()
         return producer

@@ -15,7 +15,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from faststream.confluent import KafkaBroker, KafkaPublishMessage
 from faststream.confluent.message import KafkaMessage
 
-from benchmarks.peers.harness import Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import BATCH_BYTES, Job, Meter, Send, as_dict, main
 
 
 def _broker(job: Job) -> KafkaBroker:
@@ -24,7 +24,7 @@ def _broker(job: Job) -> KafkaBroker:
         job.bootstrap,
         acks="all",
         enable_idempotence=True,
-        config={"fetch.queue.backoff.ms": 5},
+        config={"fetch.queue.backoff.ms": 5, "batch.size": BATCH_BYTES},
         logger=None,
         apply_types=False,
     )

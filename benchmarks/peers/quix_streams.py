@@ -17,7 +17,7 @@ from quixstreams.models import SerializationContext
 from quixstreams.models.serializers import Deserializer, Serializer
 from quixstreams.models.serializers.avro import AvroDeserializer, AvroSerializer
 
-from benchmarks.peers.harness import Acknowledgements, Job, Meter, Send, as_dict, main
+from benchmarks.peers.harness import BATCH_BYTES, Acknowledgements, Job, Meter, Send, as_dict, main
 
 
 class Framed(Serializer, Deserializer):
@@ -44,7 +44,7 @@ def _application(job: Job) -> Application:
         consumer_group=job.group,
         auto_offset_reset="earliest",
         consumer_extra_config={"fetch.queue.backoff.ms": properties["fetch.queue.backoff.ms"]},
-        producer_extra_config={"acks": "all", "enable.idempotence": True},
+        producer_extra_config={"acks": "all", "enable.idempotence": True, "batch.size": BATCH_BYTES},
         auto_create_topics=False,
         loglevel="WARNING",
     )
