@@ -189,6 +189,30 @@ def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Re
     assert [row[6] for row in restaurant.rows()] == ["napoli"]
 
 
+@pytest.mark.parametrize("what", ["open to all", "a file"])
+def test_a_single_order_is_not_sent_where_it_could_not_be_kept(restaurant: Restaurant, what: str) -> None:
+    """Although the broker would take it."""
+    if what == "a file":
+        restaurant.data.write_text("")
+    else:
+        restaurant.data.mkdir()
+        restaurant.data.chmod(0o777)
+    refused = restaurant.waiter("napoli", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    todo = "set DATA_DIR to a directory" if what == "a file" else f"run: chmod go-w {restaurant.data}, or set DATA_DIR"
+    assert todo in refused.stderr
+    assert restaurant.waiter(env={"DATA_DIR": str(restaurant.directory / "new")}).stdout.endswith("with offset 0\n")
+    assert not (restaurant.directory / "new").exists()
+
+
+@pytest.mark.parametrize("flags", [("--batch", "evening"), ("--batch", ""), ("--skip-invalid",)])
+def test_a_flag_of_a_file_is_refused_with_a_single_order(restaurant: Restaurant, flags: tuple[str, ...]) -> None:
+    """It would change nothing."""
+    refused = restaurant.waiter(*flags, "margherita", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"waiter: {flags[0]} is for a file of orders, and this is a single one; add --orders FILE" in refused.stderr
+
+
 def test_a_file_is_not_begun_where_what_is_left_of_it_could_not_be_kept(restaurant: Restaurant) -> None:
     """DATA_DIR is asked for first."""
     path = restaurant.orders_file("orders.csv", "pizza,table", "napoli,3")
