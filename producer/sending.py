@@ -214,7 +214,8 @@ def _read(path: Path) -> Note | None:
         return None
     except OSError as error:
         raise StorageUnavailable(
-            f"{path} cannot be read, which says what was sent of a file: {error.strerror}; nothing was sent"
+            f"{path} cannot be read, which says what was sent of a file: {error.strerror}; nothing was sent: let this "
+            "user read it"
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise RecordFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
@@ -118,7 +119,8 @@ def _kept(order: AnyOrder, data_dir: Path, reason: str) -> NotDelivered:
             undelivered.add(order, reason)
     except (StorageUnavailable, KeyboardInterrupt) as error:
         why = str(error) or "keeping it was interrupted"
-        line = msgspec.json.encode(order).decode()
+        # In ASCII: what does not show on a terminal would be printed as Python escapes it, and that is no JSON.
+        line = json.dumps(msgspec.to_builtins(order), separators=(",", ":")).replace("\x7f", "\\u007f")
         return NotDelivered(
             f"{reason}; the order may have arrived all the same, and cannot be kept, as {why}; to send that very "
             f"order again, save the line {line} as a file that ends in .jsonl, set DATA_DIR to a directory that can be "

@@ -173,10 +173,13 @@ def test_what_is_not_acknowledged_is_kept_and_can_be_sent_again(restaurant: Rest
     assert [row[8] for row in restaurant.rows()] == [order.order_id for order in orders]
 
 
-def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Restaurant) -> None:
+@pytest.mark.parametrize(
+    "pizza", ["napoli", 'quattro\N{NO-BREAK SPACE}formaggi \x7f \x85 " \\ è \N{SLICE OF PIZZA} \U000e0041']
+)
+def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Restaurant, pizza: str) -> None:
     """What is shown is a line that can be sent."""
     _limit_message_size(restaurant, 10)
-    failed = restaurant.waiter("napoli", "3", env={"DATA_DIR": "/proc/nowhere"})
+    failed = restaurant.waiter(pizza, "3", env={"DATA_DIR": "/proc/nowhere"})
     assert failed.returncode == 1
     assert re.search(r"cannot be kept, as /proc/nowhere/undelivered-\S+ cannot be written: No such file", failed.stderr)
     _limit_message_size(restaurant, 1_000_000)
@@ -186,7 +189,7 @@ def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Re
         assert restaurant.waiter("--orders", str(file)).returncode == 0
     restaurant.start("manager")
     wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(2,)], what="both")
-    assert [row[6] for row in restaurant.rows()] == ["napoli"]
+    assert [row[6] for row in restaurant.rows()] == [pizza]
 
 
 @pytest.mark.parametrize("what", ["open to all", "a file"])
