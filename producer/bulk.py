@@ -210,7 +210,7 @@ class _Lines(Generic[R]):
             kept = "and keep their identities; to send them as others, add --batch NAME"
         else:
             kept = "and have identities of their own: each is recorded once"
-        return f"the first {_counted(known, 'line')} of {self.file.path} were being sent before, {kept}"
+        return f"the first {known} lines of {self.file.path} were being sent before, {kept}"
 
     def again(self) -> str:
         """Say what to do when neither acknowledgements nor a kept file tell what was sent."""
