@@ -86,7 +86,9 @@ def publish_file(
         lost = summary.valid - count - undelivered.count
         is_changed = bool(lines.trouble) or file.is_changed
         if is_changed or undelivered.count:
-            sending.remember([undelivered.sha256] if undelivered.count and not lost else [], grown=is_changed)
+            beginning = lines.now() if is_changed else None
+            kept = [undelivered.sha256] if undelivered.count and not lost else []
+            sending.remember(kept, grown=beginning is not None)
     except (StorageUnavailable, NotDelivered) as error:
         raise type(error)(f"{error}; {lines.again()}") from None
     finally:
@@ -98,7 +100,7 @@ def publish_file(
                 file=sys.stderr,
             )
     if is_changed:
-        print(lines.changed(lost), file=sys.stderr)
+        print(lines.changed(lost, beginning), file=sys.stderr)
     if is_changed or undelivered.count:
         return FAILED
     sending.forget()
@@ -220,13 +222,21 @@ class _Lines(Generic[R]):
             )
         return f"give {self.file.path} again: what was sent of it is recorded once"
 
-    def changed(self, lost: int) -> str:
-        """Say what to do with a file that is not what was checked; `lost` of that are neither sent nor kept."""
-        path, is_kept = self.file.path, self.undelivered.count > 0
+    def now(self) -> Beginning | None:
+        """Return what was checked as it is in the file of that name now, which may be another; None if it is not."""
         try:
-            with closing(RecordFile(path, self.file.record)) as now:  # the name may be another file's meanwhile
-                beginning = self._as_checked(now)
+            with closing(RecordFile(self.file.path, self.file.record)) as file:
+                return self._as_checked(file)
         except RecordFileError:
+            return None
+
+    def changed(self, lost: int, beginning: Beginning | None) -> str:
+        """Say what to do with a file that was changed, which is `now` as given.
+
+        Of what was checked, `lost` records are neither sent nor kept.
+        """
+        path, is_kept = self.file.path, self.undelivered.count > 0
+        if beginning is None:
             some = f", and {_counted(lost, 'record')} that were not sent cannot be kept" if lost else ""
             if self.identity is None:
                 todo = f"its lines up to {self.last} were sent, and are recorded twice if they are sent again"

@@ -44,7 +44,7 @@ class Note(msgspec.Struct, frozen=True):
     kept: Sequence[str] = ()
     """SHA-256 of each `undelivered-….jsonl` that has all that was not acknowledged: one of them sent, all of it is."""
     grown: bool = False
-    """It was changed while it was being sent."""
+    """It was changed while it was being sent, and began with all of that afterwards."""
     whole: bool = False
     """It was sent whole, and unchanged: a file that goes on is another one."""
 
