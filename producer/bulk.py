@@ -220,7 +220,8 @@ class _Lines(Generic[R]):
             return (
                 f"some of {self.file.path} was sent, and is recorded twice if it is given again: it has no identities"
             )
-        return f"give {self.file.path} again: what was sent of it is recorded once"
+        restored = "" if self.now() else ", restored as it was"
+        return f"give {self.file.path} again{restored}: what was sent of it is recorded once"
 
     def now(self) -> Beginning | None:
         """Return what was checked as it is in the file of that name now, which may be another; None if it is not."""

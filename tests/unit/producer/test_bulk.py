@@ -264,6 +264,19 @@ class TestUndelivered:
             str(refused.value),
         )
 
+    def test_a_file_whose_rest_cannot_be_kept_is_to_be_restored_where_it_is_another_one(
+        self, publish: Callable[..., int], tmp_path: Path
+    ) -> None:
+        class Replacing(Recorder):
+            def publish_all(self, *arguments: Any) -> int:
+                (tmp_path / "data").chmod(0o777)
+                (tmp_path / "orders.jsonl").unlink()
+                (tmp_path / "orders.jsonl").write_bytes(ORDERS.replace(b"funghi", b"napoli"))
+                return super().publish_all(*arguments)
+
+        with pytest.raises(StorageUnavailable, match=r"give .*orders\.jsonl again, restored as it was: what was sent"):
+            publish(Replacing(limit=1))
+
     def test_a_directory_that_has_come_to_be_refused_is_said_with_what_to_do(
         self, publish: Callable[..., int], tmp_path: Path
     ) -> None:
