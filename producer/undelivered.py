@@ -27,7 +27,7 @@ def check_place(directory: Path) -> None:
     place = directory
     while not os.path.lexists(place):
         place = place.parent
-    if not place.is_dir():
+    if not os.path.isdir(place):  # noqa: PTH112 - Path raises what it may not see, as behind a link
         trouble = f"{place} is no directory"
     elif not os.access(place, os.W_OK | os.X_OK):
         trouble = f"{place} cannot be written"
