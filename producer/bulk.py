@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -44,11 +45,13 @@ def publish_file(
     connect: Callable[[], RecordProducer[R]],
     data_dir: Path,
     stop: Callable[[], Event],
+    command: Callable[[Path], str],
 ) -> int:
     """Publish a file as the flags of `add_file_arguments` say, and return the exit code.
 
     Connects only once the file has been checked; only then `stop` is asked for the event that ends it early. What was
     not acknowledged is kept in `data_dir`, and until all of it was, a note of the identities that its lines have.
+    `command` returns what to type to send a file.
     """
     from tqdm import tqdm  # noqa: PLC0415 - a lone record need not wait for the import
 
@@ -79,22 +82,25 @@ def publish_file(
             count = producer.publish_all(lines.chunks(bar.update), undelivered.add, on_delivery, event)
         seconds = time.perf_counter() - started
         rate = f"{count / seconds:.0f} {subject.stem}s/s"
-        print(f"published {count} {subject.stem}s in {seconds:.2f} s ({rate})", file=sys.stderr)
+        print(f"published {_counted(count, subject.stem)} in {seconds:.2f} s ({rate})", file=sys.stderr)
         lost = summary.valid - count - undelivered.count
         is_changed = bool(lines.trouble) or file.is_changed
         if is_changed or undelivered.count:
-            sending.remember([undelivered.sha256] if undelivered.count and not lost else [], grown=is_changed)
+            beginning = lines.now() if is_changed else None
+            kept = [undelivered.sha256] if undelivered.count and not lost else []
+            sending.remember(kept, grown=beginning is not None)
     except (StorageUnavailable, NotDelivered) as error:
         raise type(error)(f"{error}; {lines.again()}") from None
     finally:
         if undelivered.count:
+            was, is_ = ("was", "is") if undelivered.count == 1 else ("were", "are")
             print(
-                f"{undelivered.count} {subject.stem}s were not acknowledged ({undelivered.reason}) and are kept in "
-                f"{undelivered.path}; when the cause is mended, send that file as this one",
+                f"{_counted(undelivered.count, subject.stem)} {was} not acknowledged ({undelivered.reason}) and {is_} "
+                f"kept in {undelivered.path}; when the cause is mended, run: {command(undelivered.path)}",
                 file=sys.stderr,
             )
     if is_changed:
-        print(lines.changed(lost), file=sys.stderr)
+        print(lines.changed(lost, beginning), file=sys.stderr)
     if is_changed or undelivered.count:
         return FAILED
     sending.forget()
@@ -127,7 +133,11 @@ def _report_invalid(summary: Summary, skip_invalid: bool) -> None:  # noqa: FBT0
         if skip_invalid
         else "nothing was sent; mend them, or send the rest with --skip-invalid"
     )
-    print(f"{summary.invalid_count} bad lines{also}; {outcome}", file=sys.stderr)
+    print(f"{_counted(summary.invalid_count, 'bad line')}{also}; {outcome}", file=sys.stderr)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _identity_of(file: RecordFile[R], subject: Subject, sending: Sending) -> str | None:
@@ -155,9 +165,14 @@ def _identity_of(file: RecordFile[R], subject: Subject, sending: Sending) -> str
             f"{file.path} begins with all that {path} had, which was not sent whole; nothing was sent: if it is that "
             f"file, give it as {path}; if all of its lines are others, add --batch NAME"
         )
-    if trouble and any(not getattr(record, identity) for _, records in file.chunks() for record in records):
+    if trouble and _lacks(file, identity, sys.maxsize):
         raise RecordFileError(trouble)
     return identity
+
+
+def _lacks(file: RecordFile[R], identity: str, last: int) -> bool:
+    """Return whether one of the lines up to the last has no identity of its own, after reading up to that one."""
+    return any(not getattr(record, identity) for _, records in file.between(0, last) for record in records)
 
 
 @dataclass
@@ -190,12 +205,14 @@ class _Lines(Generic[R]):
 
     def known(self) -> str:
         """Say that some of the lines have been sent before."""
-        kept = (
-            "and keep their identities; to send them as others, add --batch NAME"
-            if self.identity
-            else "and have no identity: those that have arrived are recorded twice"
-        )
-        return f"the first {self.sending.known} lines of {self.file.path} were being sent before, {kept}"
+        known = self.sending.known
+        if self.identity is None:
+            kept = "and have no identity: those that have arrived are recorded twice"
+        elif _lacks(self.file, self.identity, known):
+            kept = "and keep their identities; to send them as others, add --batch NAME"
+        else:
+            kept = "and have identities of their own: each is recorded once"
+        return f"the first {known} lines of {self.file.path} were being sent before, {kept}"
 
     def again(self) -> str:
         """Say what to do when neither acknowledgements nor a kept file tell what was sent."""
@@ -203,27 +220,44 @@ class _Lines(Generic[R]):
             return (
                 f"some of {self.file.path} was sent, and is recorded twice if it is given again: it has no identities"
             )
-        return f"give {self.file.path} again: what was sent of it is recorded once"
+        restored = "" if self.now() else ", restored as it was"
+        return f"give {self.file.path} again{restored}: what was sent of it is recorded once"
 
-    def changed(self, lost: int) -> str:
-        """Say what to do with a file that is not what was checked; `lost` of that are neither sent nor kept."""
+    def now(self) -> Beginning | None:
+        """Return what was checked as it is in the file of that name now, which may be another; None if it is not."""
         try:
-            beginning = self._as_checked()
-        except RecordFileError as error:
-            some = f", and {lost} records that were not sent cannot be kept" if lost else ""
+            with closing(RecordFile(self.file.path, self.file.record)) as file:
+                return self._as_checked(file)
+        except RecordFileError:
+            return None
+
+    def changed(self, lost: int, beginning: Beginning | None) -> str:
+        """Say what to do with a file that was changed, which is `now` as given.
+
+        Of what was checked, `lost` records are neither sent nor kept.
+        """
+        path, is_kept = self.file.path, self.undelivered.count > 0
+        if beginning is None:
+            some = f", and {_counted(lost, 'record')} that were not sent cannot be kept" if lost else ""
+            if self.identity is None:
+                todo = f"its lines up to {self.last} were sent, and are recorded twice if they are sent again"
+            elif lost:
+                todo = "restored as it was and given again, none is recorded twice"
+            else:
+                todo = "send what is kept, and not this file" if is_kept else "all of that was sent"
+            others = "; as it is now, all of its lines are others" if self.identity else ""
+            return f"{path} no longer holds what was checked{some}: {todo}{others}"
+        if self.identity is None:
             todo = (
-                "restored as it was and given again, none is recorded twice; as it is now, all of its lines are others"
-                if self.identity
-                else f"its lines up to {self.last} were sent, and are recorded twice if they are sent again"
+                f"its first {beginning.lines} lines have no identities, send what is behind them in a file of its own"
             )
-            return f"{error}{some}: {todo}"
-        todo = (
-            f"give {self.file.path} again when nobody writes to it any more, its first {beginning.lines} lines keep "
-            "their identities as long as they stay as they are"
-            if self.identity
-            else f"its first {beginning.lines} lines have no identities, send what is behind them in a file of its own"
-        )
-        return f"{self.file.path} was changed while it was being sent: {todo}"
+        else:
+            todo = (
+                f"give {path} again when nobody writes to it any more, its first {beginning.lines} lines keep their "
+                "identities as long as they stay as they are"
+            )
+            todo += "; then what is kept need not be sent, but may be" if is_kept else ""
+        return f"{path} was changed while it was being sent: {todo}"
 
     def _identified(self, numbers: Sequence[int], records: list[R]) -> list[R]:
         """Return records of which those that had no identity have one: the same whenever the file is sent again."""
@@ -239,16 +273,16 @@ class _Lines(Generic[R]):
 
     def _rest(self) -> Iterator[R]:
         """Return what was checked and not sent; raises RecordFileError when the file no longer holds that."""
-        beginning = self._as_checked()
+        beginning = self._as_checked(self.file)
         for numbers, records in self.file.between(self.last, beginning.lines):
             yield from self._identified(numbers, records)
-        if self._as_checked() != beginning:
+        if self._as_checked(self.file) != beginning:
             raise RecordFileError(f"{self.file.path} was changed while what is left of it was being kept")
 
-    def _as_checked(self) -> Beginning:
-        """Return what was checked as it is in the file now; raises RecordFileError when it is something else."""
+    def _as_checked(self, file: RecordFile[R]) -> Beginning:
+        """Return what was checked as it is in a file now; raises RecordFileError when it is something else."""
         note = self.sending.note
-        found = self.file.beginnings([note.size]).get(note.size)
+        found = file.beginnings([note.size]).get(note.size)
         if found is None or found.digest != note.sha256:
-            raise RecordFileError(f"{self.file.path} no longer holds what was checked")
+            raise RecordFileError(f"{file.path} no longer holds what was checked")
         return found

@@ -3,7 +3,8 @@
 An identity holds the digest of the whole file, so that two files that begin alike share none. A file to which lines are
 added while it is sent has another digest then: only the note says which lines of it were sent, and under what identity.
 Another file may begin with the same lines, so the note is of the file's path, and only until the file has been sent
-whole, itself or by the file of what was not acknowledged.
+whole, itself or by the file of what was not acknowledged. That of a file that had grown before stays, for the file that
+was sent whole and no other: its digest alone would give its first lines other identities when it is sent again.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract.errors import RecordFileError, StorageUnavailable
+from contract.errors import RecordFileError, SettingError, StorageUnavailable
 from producer.record_files import Beginning
+from producer.undelivered import unwritable
 from runtime.data_dir import check_data_dir, open_data_dir
 
 _NAME = re.compile(r"sending-[0-9a-f]{24}\.json")
@@ -42,7 +44,7 @@ class Note(msgspec.Struct, frozen=True):
     kept: Sequence[str] = ()
     """SHA-256 of each `undelivered-….jsonl` that has all that was not acknowledged: one of them sent, all of it is."""
     grown: bool = False
-    """It was changed while it was being sent."""
+    """It was changed while it was being sent, and began with all of that afterwards."""
     whole: bool = False
     """It was sent whole, and unchanged: a file that goes on is another one."""
 
@@ -212,7 +214,8 @@ def _read(path: Path) -> Note | None:
         return None
     except OSError as error:
         raise StorageUnavailable(
-            f"{path} cannot be read, which says what was sent of a file: {error.strerror}; nothing was sent"
+            f"{path} cannot be read, which says what was sent of a file: {error.strerror}; nothing was sent: let this "
+            "user read it"
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise RecordFileError(
@@ -234,8 +237,8 @@ def _write(path: Path, note: Note) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
         _sync(path.parent)
-    except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from None
+    except (OSError, SettingError) as error:
+        raise unwritable(path, error) from None
 
 
 def _sync(directory: Path) -> None:

@@ -14,15 +14,43 @@ from typing import Generic
 
 import msgspec
 
-from contract.errors import RecordFileError, StorageUnavailable
+from contract.errors import RecordFileError, SettingError, StorageUnavailable
 from contract.records import R
-from runtime.data_dir import open_data_dir
+from runtime.data_dir import check_data_dir, open_data_dir
+
+
+def check_place(directory: Path) -> None:
+    """Raise SettingError when nothing could be kept in a directory, which is not made, nor is anything in it.
+
+    So it costs microseconds, and what shows only when something is written, such as a full disk, does not show.
+    """
+    place = directory
+    while not os.path.lexists(place):
+        place = place.parent
+    if not os.path.isdir(place):  # noqa: PTH112 - Path raises what it may not see, as behind a link
+        trouble = f"{place} is no directory"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        trouble = f"{place} cannot be written"
+    else:
+        if place == directory:
+            check_data_dir(directory)
+        return
+    raise SettingError(
+        f"DATA_DIR {directory} could not keep what is not acknowledged, as {trouble}; nothing was sent: set DATA_DIR "
+        "to a directory that can be written"
+    )
+
+
+def unwritable(path: Path, error: OSError | SettingError) -> StorageUnavailable:
+    """Return what is raised when a file of DATA_DIR cannot be written, or DATA_DIR has come to be refused."""
+    what = str(error) if isinstance(error, SettingError) else f"{path} cannot be written: {error.strerror}"
+    return StorageUnavailable(what)
 
 
 class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
     """A JSON Lines file in a directory; both are made when there is something to keep.
 
-    Whatever writes raises StorageUnavailable when the disk does not let it, and then `count` is 0.
+    Whatever writes raises StorageUnavailable when that cannot be done, and then `count` is 0.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,7 +72,7 @@ class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
         try:
             file = self._file = self._file or self._open()
             file.write(msgspec.json.encode(record) + b"\n")
-        except OSError as error:
+        except (OSError, SettingError) as error:
             raise self._unwritable(error) from None
         self.count += 1
         self.reason = reason
@@ -86,6 +114,6 @@ class Undelivered(AbstractContextManager["Undelivered[R]"], Generic[R]):
                 return os.fdopen(os.open(self.path, flags, 0o600), "w+b")
             self.path = next(self._names)
 
-    def _unwritable(self, error: OSError) -> StorageUnavailable:
+    def _unwritable(self, error: OSError | SettingError) -> StorageUnavailable:
         self.count = 0
-        return StorageUnavailable(f"{self.path} cannot be written: {error.strerror}")
+        return unwritable(self.path, error)

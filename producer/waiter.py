@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
@@ -14,14 +15,14 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from contract.codec import encode
-from contract.errors import NotDelivered, StorageUnavailable
+from contract.errors import NotDelivered, SettingError, StorageUnavailable
 from contract.order import Order, OrderV1
 from contract.records import build
 from contract.subjects import load_contract
 from producer.bulk import add_file_arguments, publish_file
 from producer.publishing import Delivery, RecordProducer, new_identity, print_delivery
 from producer.record_files import RecordFile
-from producer.undelivered import Undelivered
+from producer.undelivered import Undelivered, check_place
 from runtime.command import OK, create_parser, run_command, stop_on_signals
 from runtime.settings import Settings
 from runtime.topics import Servers, connect
@@ -77,12 +78,19 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
                 lambda: create_producer(connect(), flags.schema_version, bulk=not flags.verbose),
                 settings.data_dir,
                 stop,
+                lambda path: _again(str(path), version),
             )
+    if flags.batch is not None or flags.skip_invalid:
+        name = "--skip-invalid" if flags.batch is None else "--batch"
+        raise SettingError(
+            f"{name} is for a file of orders, and this is a single one; add --orders FILE, or leave it out"
+        )
     values = {"pizza": flags.pizza, "table": flags.table}
     if version is Order:
         values["order_id"] = new_identity()
     order = build(version, values, from_text=True)
     encode(order)  # refuses what build cannot see, such as half a surrogate pair, before anybody is asked
+    check_place(settings.data_dir)
     producer = create_producer(connect(), flags.schema_version, lone=True)
     try:
         print_delivery(publish_order(producer, order))
@@ -92,9 +100,14 @@ def run(flags: Namespace, settings: Settings, connect: Callable[[], Servers], st
     return OK
 
 
+def _again(path: str, version: type[AnyOrder]) -> str:
+    """Return the command that sends a file of orders of this version, the path quoted for a shell."""
+    older = "" if version is Order else f" --schema-version {version.VERSION}"
+    return f"waiter --orders {shlex.quote(path)}{older}"
+
+
 def _kept(order: AnyOrder, data_dir: Path, reason: str) -> NotDelivered:
     """Keep an order that may have arrived all the same; returns the error that says how to send that very one again."""
-    older = "" if isinstance(order, Order) else f" --schema-version {order.VERSION}"
     same = (
         "; ordering it anew would be another order"
         if isinstance(order, Order)
@@ -104,16 +117,18 @@ def _kept(order: AnyOrder, data_dir: Path, reason: str) -> NotDelivered:
     try:
         with undelivered:
             undelivered.add(order, reason)
-    except StorageUnavailable as error:
-        line = msgspec.json.encode(order).decode()
-        kept = f"cannot be kept, as {error}: save the line {line} as a file that ends in .jsonl"
-        path = "FILE"
-    else:
-        path = shlex.quote(str(undelivered.path))
-        kept = f"is kept in {undelivered.path}"
+    except (StorageUnavailable, KeyboardInterrupt) as error:
+        why = str(error) or "keeping it was interrupted"
+        # In ASCII: what does not show on a terminal would be printed as Python escapes it, and that is no JSON.
+        line = json.dumps(msgspec.to_builtins(order), separators=(",", ":")).replace("\x7f", "\\u007f")
+        return NotDelivered(
+            f"{reason}; the order may have arrived all the same, and cannot be kept, as {why}; to send that very "
+            f"order again, save the line {line} as a file that ends in .jsonl, set DATA_DIR to a directory that can be "
+            f"written, and run: {_again('FILE', type(order))}{same}"
+        )
     return NotDelivered(
-        f"{reason}; the order {kept}, and may have arrived all the same: to send that very order again, run: "
-        f"waiter --orders {path}{older}{same}"
+        f"{reason}; the order is kept in {undelivered.path}, and may have arrived all the same: to send that very "
+        f"order again, run: {_again(str(undelivered.path), type(order))}{same}"
     )
 
 

@@ -173,10 +173,13 @@ def test_what_is_not_acknowledged_is_kept_and_can_be_sent_again(restaurant: Rest
     assert [row[8] for row in restaurant.rows()] == [order.order_id for order in orders]
 
 
-def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Restaurant) -> None:
+@pytest.mark.parametrize(
+    "pizza", ["napoli", 'quattro\N{NO-BREAK SPACE}formaggi \x7f \x85 " \\ è \N{SLICE OF PIZZA} \U000e0041']
+)
+def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Restaurant, pizza: str) -> None:
     """What is shown is a line that can be sent."""
     _limit_message_size(restaurant, 10)
-    failed = restaurant.waiter("napoli", "3", env={"DATA_DIR": "/proc/nowhere"})
+    failed = restaurant.waiter(pizza, "3", env={"DATA_DIR": "/proc/nowhere"})
     assert failed.returncode == 1
     assert re.search(r"cannot be kept, as /proc/nowhere/undelivered-\S+ cannot be written: No such file", failed.stderr)
     _limit_message_size(restaurant, 1_000_000)
@@ -186,7 +189,31 @@ def test_an_order_that_can_neither_be_delivered_nor_kept_is_shown(restaurant: Re
         assert restaurant.waiter("--orders", str(file)).returncode == 0
     restaurant.start("manager")
     wait_until(lambda: restaurant.rows("SELECT next_offset FROM partitions") == [(2,)], what="both")
-    assert [row[6] for row in restaurant.rows()] == ["napoli"]
+    assert [row[6] for row in restaurant.rows()] == [pizza]
+
+
+@pytest.mark.parametrize("what", ["open to all", "a file"])
+def test_a_single_order_is_not_sent_where_it_could_not_be_kept(restaurant: Restaurant, what: str) -> None:
+    """Although the broker would take it."""
+    if what == "a file":
+        restaurant.data.write_text("")
+    else:
+        restaurant.data.mkdir()
+        restaurant.data.chmod(0o777)
+    refused = restaurant.waiter("napoli", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    todo = "set DATA_DIR to a directory" if what == "a file" else f"run: chmod go-w {restaurant.data}, or set DATA_DIR"
+    assert todo in refused.stderr
+    assert restaurant.waiter(env={"DATA_DIR": str(restaurant.directory / "new")}).stdout.endswith("with offset 0\n")
+    assert not (restaurant.directory / "new").exists()
+
+
+@pytest.mark.parametrize("flags", [("--batch", "evening"), ("--batch", ""), ("--skip-invalid",)])
+def test_a_flag_of_a_file_is_refused_with_a_single_order(restaurant: Restaurant, flags: tuple[str, ...]) -> None:
+    """It would change nothing."""
+    refused = restaurant.waiter(*flags, "margherita", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"waiter: {flags[0]} is for a file of orders, and this is a single one; add --orders FILE" in refused.stderr
 
 
 def test_a_file_is_not_begun_where_what_is_left_of_it_could_not_be_kept(restaurant: Restaurant) -> None:

@@ -199,6 +199,24 @@ def test_a_file_that_is_rewritten_while_it_is_sent(restaurant: Restaurant) -> No
     each_once(restaurant, LINES)
 
 
+def test_a_file_is_another_one_when_it_has_been_sent_in_part(restaurant: Restaurant) -> None:
+    """As `sed -i` makes one: nothing is lost, and nobody is told to give lines again that would be others."""
+    file = File(restaurant)
+    content = file.path.read_bytes()
+    waiter = file.start()
+    file.path.rename(file.path.with_suffix(".old"))
+    file.path.write_bytes(content.replace(b"number", b"nombre"))
+    assert go_on(waiter) == 1
+    (left,) = kept(restaurant)
+    said = waiter.errors()
+    assert f"are kept in {left}; when the cause is mended, run: waiter --orders {left}\n" in said
+    assert f"{file.path} no longer holds what was checked: send what is kept, and not this file; as it is now" in said
+    assert f"give {file.path} again" not in said
+    again = restaurant.waiter("--orders", str(left))
+    assert again.returncode == 0
+    each_once(restaurant, LINES)
+
+
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_file_whose_name_is_gone_is_sent_to_its_end(restaurant: Restaurant, how: str) -> None:
     """One in its place that begins with its lines is said to be there, and those lines keep their identities."""
@@ -249,6 +267,39 @@ def test_an_order_that_is_not_acknowledged_is_kept_and_named(
     for _ in range(2):
         assert unheard.waiter(*again.split()[1:]).returncode == 0
     assert recorded(unheard) == ["number 0"] * (3 if version == "1" else 1)
+
+
+@pytest.mark.parametrize("what", ["open to all", "a file", "a link to nothing", "gone, and the one above, too"])
+def test_an_order_that_is_under_way_when_nothing_can_be_kept_any_more(
+    muted: Proxy, unheard: Restaurant, what: str
+) -> None:
+    """Whatever has become of DATA_DIR, its line is said, and that line is the very order."""
+    above = unheard.directory / "above"
+    data = above / "data"
+    data.mkdir(parents=True)
+    environ = {"DELIVERY_TIMEOUT": "2", "DATA_DIR": str(data)}
+    with muted.quiet():
+        waiter = unheard.start_program("waiter", "-m", "producer.waiter", "number 0", "1", env=environ)
+        assert muted.has_published.wait(30)
+        if what == "open to all":
+            data.chmod(0o777)
+        else:
+            data.rmdir()
+        if what == "a file":
+            data.touch()
+        elif what == "a link to nothing":
+            data.symlink_to("nowhere")
+        elif what.startswith("gone"):
+            above.rmdir()
+            above.touch()
+        assert waiter.process.wait(30) == 1
+    said = waiter.errors()
+    assert "the order may have arrived all the same, and cannot be kept, as " in said
+    assert "set DATA_DIR to a directory that can be written, and run: waiter --orders FILE; ordering it anew" in said
+    (line,) = re.findall(r"save the line (\{.*\}) as a file that ends in .jsonl", said)
+    for _ in range(2):
+        assert unheard.waiter("--orders", str(unheard.orders_file("saved.jsonl", line))).returncode == 0
+    assert recorded(unheard) == ["number 0"]
 
 
 def test_an_order_that_was_not_handed_over_is_not_kept(restaurant: Restaurant) -> None:

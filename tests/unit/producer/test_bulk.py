@@ -88,7 +88,7 @@ def publish(tmp_path: Path, subject: Subject) -> Callable[..., int]:
         path = path or tmp_path / "orders.jsonl"
         path.write_bytes(content)
         with closing(RecordFile(path, record)) as file:
-            return publish_file(parsed(*flags), file, subject, recorder.connect, tmp_path / "data", Event)
+            return publish_file(parsed(*flags), file, subject, recorder.connect, tmp_path / "data", Event, str)
 
     return call
 
@@ -170,7 +170,7 @@ class TestInvalid:
         assert output.out == ""
         assert output.err == (
             f"{tmp_path}/orders.jsonl, line 2: table is 0, expected int >= 1\n"
-            "1 bad lines; nothing was sent; mend them, or send the rest with --skip-invalid\n"
+            "1 bad line; nothing was sent; mend them, or send the rest with --skip-invalid\n"
         )
 
     def test_skip_invalid_sends_the_rest_and_exits_with_1(
@@ -178,7 +178,7 @@ class TestInvalid:
     ) -> None:
         assert publish(recorder, "--skip-invalid", content=self.CONTENT) == 1
         assert [(order.pizza, order.order_id[-2:]) for order in recorder.sent] == [("a", "01"), ("b", "03")]
-        assert "1 bad lines; the rest is sent; send these, mended, in a file of their own\n" in capsys.readouterr().err
+        assert "1 bad line; the rest is sent; send these, mended, in a file of their own\n" in capsys.readouterr().err
 
     def test_how_many_more_there_are(
         self, publish: Callable[..., int], recorder: Recorder, capsys: pytest.CaptureFixture[str]
@@ -223,7 +223,7 @@ class TestUndelivered:
         assert publish(stuck, content=b'{"pizza": "a", "table": 1}\n' * 3) == 1
         (kept,) = (tmp_path / "data").glob("undelivered-*.jsonl")
         error = capsys.readouterr().err
-        assert error.splitlines()[0].startswith("published 1 orders in ")
+        assert error.splitlines()[0].startswith("published 1 order in ")
         assert f"2 orders were not acknowledged (no broker) and are kept in {kept}; " in error
         again = Recorder()
         assert publish(again, content=kept.read_bytes(), path=tmp_path / kept.name) == 0
@@ -263,6 +263,36 @@ class TestUndelivered:
             r"give .*orders\.jsonl again: what was sent of it is recorded once$",
             str(refused.value),
         )
+
+    def test_a_file_whose_rest_cannot_be_kept_is_to_be_restored_where_it_is_another_one(
+        self, publish: Callable[..., int], tmp_path: Path
+    ) -> None:
+        class Replacing(Recorder):
+            def publish_all(self, *arguments: Any) -> int:
+                (tmp_path / "data").chmod(0o777)
+                (tmp_path / "orders.jsonl").unlink()
+                (tmp_path / "orders.jsonl").write_bytes(ORDERS.replace(b"funghi", b"napoli"))
+                return super().publish_all(*arguments)
+
+        with pytest.raises(StorageUnavailable, match=r"give .*orders\.jsonl again, restored as it was: what was sent"):
+            publish(Replacing(limit=1))
+
+    def test_a_directory_that_has_come_to_be_refused_is_said_with_what_to_do(
+        self, publish: Callable[..., int], tmp_path: Path
+    ) -> None:
+        """As one that others may write since the sending began."""
+
+        class Opening(Recorder):
+            def publish_all(self, *arguments: Any) -> int:
+                (tmp_path / "data").chmod(0o777)
+                return super().publish_all(*arguments)
+
+        with pytest.raises(StorageUnavailable, match=r"chmod go-w .*; give .*orders\.jsonl again: what was sent of it"):
+            publish(Opening(limit=1))
+
+    def test_one_of_a_kind_is_singular(self, publish: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+        publish(Recorder(limit=1))
+        assert "\n1 order was not acknowledged (no broker) and is kept in " in capsys.readouterr().err
 
     def test_two_files_of_the_same_moment_have_two_names(self, tmp_path: Path) -> None:
         """As two containers do that share a volume, and both of whose processes are number 1."""

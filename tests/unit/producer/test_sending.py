@@ -60,7 +60,7 @@ class Kitchen:
         self._left, self._event = at, event
         with closing(RecordFile(path or self.path, self._record)) as file:
             producer = cast(RecordProducer[Any], self)
-            return publish_file(parsed(*flags), file, self._subject, lambda: producer, self.data, Event)
+            return publish_file(parsed(*flags), file, self._subject, lambda: producer, self.data, Event, send)
 
     def give_kept(self) -> None:
         """Send all that is kept."""
@@ -111,6 +111,11 @@ class Kitchen:
         return count
 
 
+def send(path: Path) -> str:
+    """Return the command that sends a file."""
+    return f"send {path}"
+
+
 def kill() -> None:
     """End the waiter as a crash would."""
     raise Killed
@@ -141,10 +146,11 @@ class TestAGrowingFile:
         sent = kitchen.sent
         assert f"published {sent} orders" in said
         assert f"{10 - sent} orders were not acknowledged ({kitchen.path} was changed while it was being sent)" in said
-        assert f"and are kept in {kitchen.kept[0]}; when the cause is mended, send that file as this one" in said
+        assert f"and are kept in {kitchen.kept[0]}; when the cause is mended, run: send {kitchen.kept[0]}\n" in said
         assert (
             f"{kitchen.path} was changed while it was being sent: give {kitchen.path} again when nobody writes to it "
-            f"any more, its first {lines} lines keep their identities as long as they stay as they are\n"
+            f"any more, its first {lines} lines keep their identities as long as they stay as they are; then what is "
+            "kept need not be sent, but may be\n"
         ) in said
         assert kitchen.give() == 0
         assert (
@@ -293,6 +299,34 @@ class TestAFileThatIsRewritten:
         assert kitchen.give() == 0
         kitchen.each_once()
 
+    @pytest.mark.parametrize("at", [3, 9])
+    @pytest.mark.parametrize("by", ["other lines", "fewer lines", "nothing"])
+    def test_one_whose_name_is_another_files_is_not_to_be_given_again(
+        self, kitchen: Kitchen, by: str, at: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As `sed -i` does it: all that was checked is sent or kept, and what is there now are other orders."""
+        content = kitchen.path.read_bytes()
+
+        def replace() -> None:
+            kitchen.path.rename(kitchen.path.with_suffix(".old"))
+            if by == "nothing":
+                with kitchen.path.with_suffix(".old").open("a") as file:
+                    file.write(kitchen.line())
+            else:
+                half = content[: len(content) // 2]
+                kitchen.path.write_bytes(half if by == "fewer lines" else content.replace(b"number", b"nombre"))
+
+        assert kitchen.give(at=at, event=replace) == 1
+        said = capsys.readouterr().err
+        todo = "send what is kept, and not this file" if at == 3 else "all of that was sent"
+        assert f"{kitchen.path} no longer holds what was checked: {todo}; as it is now, all of its lines are" in said
+        assert "again" not in said
+        assert len(kitchen.kept) == (at == 3)
+        kitchen.give_kept()
+        assert kitchen.recorded == Counter(f"number {number}" for number in range(1, 11))
+        if kitchen.kept:  # all of it was sent, and what begins like it is another file
+            assert kitchen.notes == []
+
     def test_one_that_is_deleted_is_sent_to_its_end(self, kitchen: Kitchen) -> None:
         assert kitchen.give(at=3, event=kitchen.path.unlink) == 0
         assert kitchen.notes == []
@@ -390,6 +424,22 @@ class TestAnotherFile:
             assert len(kitchen.notes) == expected + 1
         assert kitchen.give(path=kitchen.kept[-1]) == 0
         assert kitchen.notes == []
+        kitchen.each_once()
+
+    def test_what_was_kept_has_identities_of_its_own(
+        self, kitchen: Kitchen, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A batch would change nothing, and is not advised."""
+        kept = kitchen.kept[0]
+        assert kitchen.give(path=kept, at=1, event=down) == 1
+        lines = len(kept.read_bytes().splitlines())
+        capsys.readouterr()
+        assert kitchen.give(path=kept) == 0
+        said = capsys.readouterr().err
+        assert (
+            f"the first {lines} lines of {kept} were being sent before, and have identities of their own: each" in said
+        )
+        assert "--batch" not in said
         kitchen.each_once()
 
     @pytest.mark.parametrize("which", [0, 1])
