@@ -91,8 +91,12 @@ class Sending:
         start = 0
         for last, prefix in (*self.note.before, (sys.maxsize, self.prefix)):
             end = bisect_right(numbers, last, start)
-            identities += [f"{prefix}:{str(number).zfill(10)}" for number in numbers[start:end]]
-            start = end
+            while start < end:  # those of as many digits at a time, which is faster than to fill each up
+                digits = len(str(numbers[start]))
+                alike = bisect_right(numbers, 10**digits - 1, start, end)
+                filled = f"{prefix}:{'0' * (10 - digits)}"
+                identities += [f"{filled}{number}" for number in numbers[start:alike]]
+                start = alike
         return identities
 
     def remember(self, kept: Sequence[str] = (), *, grown: bool = False) -> None:

@@ -79,9 +79,6 @@ def producer_properties(settings: Settings, *, bulk: bool = False, batch_bytes: 
         # Java's; librdkafka's own default sends a key to another partition than every other client does.
         "partitioner": "murmur2_random",
         "delivery.timeout.ms": int(settings.delivery_timeout * 1000),
-        # A first connection by the bootstrap address is given up for the broker's own, which waits half of this; the
-        # backoff still grows to 10 s.
-        "reconnect.backoff.ms": 20,
         # In bulk, what is published within a millisecond travels together; a few records wait for no company.
         "linger.ms": int(bulk),
         # A broker that has just come up may say for a moment that our topic does not exist. By default it is believed
@@ -294,6 +291,9 @@ def common_properties(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "socket.timeout.ms": max(1_000, int(settings.request_timeout * 1000)),
+        # A first connection by the bootstrap address is given up for the broker's own, which waits half of this; the
+        # backoff still grows to 10 s.
+        "reconnect.backoff.ms": 20,
         "logger": logging.getLogger("librdkafka"),
         **settings.kafka,
     }

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _RESULTS = os.dup(1)
-BATCH_BYTES = 64 * 1024
+BATCH_BYTES = 128 * 1024
 """What the topic takes at once, as ours is told by its contract; librdkafka's default is 1 MB."""
 PIZZAS = ("margherita", "napoli", "quattro stagioni", "funghi", "diavola", "calzone", "marinara", "prosciutto")
 

@@ -313,14 +313,14 @@ def test_the_topics_keep_what_they_get_and_have_room_for_a_full_size_message(res
     """Whatever the cluster's defaults are; a message as large as the topic takes fits with its headers."""
     start_cook(restaurant)
     orders = properties(restaurant, restaurant.topic)
-    assert (orders["cleanup.policy"], orders["max.message.bytes"]) == ("delete", "65536")
+    assert (orders["cleanup.policy"], orders["max.message.bytes"]) == ("delete", "131072")
     for name in ("dead-letters", "replays"):
         settings = properties(restaurant, f"{restaurant.topic}.cook.{name}")
         assert settings["retention.ms"] == settings["retention.bytes"] == "-1"
         assert (settings["cleanup.policy"], settings["max.message.bytes"]) == ("delete", str(LARGEST_KEPT))
-    publish(restaurant, b"x" * 65_000, headers=HEADERS)
+    publish(restaurant, b"x" * 130_000, headers=HEADERS)
     (message,) = read(restaurant, f"{restaurant.topic}.cook.dead-letters", 1)
-    assert message.value() == b"x" * 65_000
+    assert message.value() == b"x" * 130_000
     assert command(restaurant, "replay", "cook")[0] == 0
     assert len(letters(restaurant, "cook", 2)) == 2
 
@@ -407,8 +407,8 @@ def test_a_compacted_topic_of_orders_is_refused_and_one_with_room_for_bombs_is_w
     admin = AdminClient({"bootstrap.servers": restaurant.bootstrap_servers})
     admin.create_topics([NewTopic(restaurant.topic, 1, 1)])[restaurant.topic].result(10)
     cook = start_cook(restaurant)
-    assert f"the topic {restaurant.topic} takes 1048588 bytes at once, subjects.yaml says 65536" in cook.errors()
-    assert f"--entity-name {restaurant.topic} --add-config max.message.bytes=65536" in cook.errors()
+    assert f"the topic {restaurant.topic} takes 1048588 bytes at once, subjects.yaml says 131072" in cook.errors()
+    assert f"--entity-name {restaurant.topic} --add-config max.message.bytes=131072" in cook.errors()
     assert cook.stop() == 0
     configure(restaurant, restaurant.topic, "cleanup.policy", "compact")
     refused = restaurant.start("manager")
@@ -463,9 +463,9 @@ def test_what_is_small_when_it_is_compressed_and_large_when_it_is_not_stops_nobo
 @pytest.mark.parametrize(
     ("compression", "size", "count", "batches"),
     [
-        ("gzip", 60_000_000, 1, 10),
-        ("gzip", 15_000_000, 4, 10),
-        ("gzip", 1_000_000, 60, 10),
+        ("gzip", 120_000_000, 1, 6),
+        ("gzip", 15_000_000, 8, 6),
+        ("gzip", 1_000_000, 60, 5),
         ("zstd", 16_000_000, 1, 60),
     ],
 )
