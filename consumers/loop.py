@@ -229,9 +229,10 @@ class _Loop(Generic[R]):
                 source.forget()  # nothing of the one is to be committed for the other
             raise
 
-    def _advice(self, topic: Topic) -> str:
+    def _advice(self, topic: Topic, now: Topic) -> str:
         if topic is self._consumer.topic and self._source.resume_from is not None:
-            return "set DATA_DIR to another directory, for a ledger of the new one, or connect to that cluster"
+            elsewhere = "" if now.cluster_id == topic.cluster_id else ", or connect to that cluster"
+            return f"set DATA_DIR to another directory, for a ledger of the new one{elsewhere}"
         return "start again, to begin with the first message of the new one"
 
     def _on_quiet(self, source: Source) -> None:

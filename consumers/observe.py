@@ -71,7 +71,7 @@ def observe_messages(
                 if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name for it
                     raise Unavailable(f"{subject.topic} has no such offset any more; reading begins again")
                 watch.doubt()
-            watch.ask(servers.settings.request_timeout, lambda _: "reading begins anew")
+            watch.ask(servers.settings.request_timeout, lambda *_: "reading begins anew")
             seen = [one for one in messages if one.error() is None] + source.lost  # batches that were passed over
             source.lost.clear()
             observe([_observed(one, deserializer, context) for one in seen])

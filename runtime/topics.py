@@ -132,10 +132,11 @@ class TopicWatch:
                 self._others.add(topic.name)
                 self.doubt()
 
-    def ask(self, seconds: float, advice: Callable[[Topic], str]) -> None:
+    def ask(self, seconds: float, advice: Callable[[Topic, Topic], str]) -> None:
         """Ask what the topics are unless that is certain, and wait so many seconds for the answer.
 
-        Raises TopicError with `advice` on one that is another now, Forbidden, and Unavailable while there is no answer.
+        Raises TopicError with `advice` on one that is another now, which is asked with both, Forbidden, and Unavailable
+        while there is no answer.
         """
         if self.is_certain:
             return
@@ -152,7 +153,7 @@ class TopicWatch:
                 raise Unavailable(f"not every broker knows the topic {topic.name}, or which one it is")
             if not topic.is_same(now):
                 sentence = f"{topic} is another topic now, {now}, and offsets of the one mean nothing in the other"
-                raise TopicError(f"{sentence}; {advice(topic)}")
+                raise TopicError(f"{sentence}; {advice(topic, now)}")
         self.is_certain = True
 
 

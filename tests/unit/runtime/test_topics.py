@@ -37,7 +37,7 @@ class Brokers:
 
 def ask(watch: TopicWatch) -> None:
     """Ask without waiting."""
-    watch.ask(0, lambda topic: f"leave {topic.name}")
+    watch.ask(0, lambda topic, _: f"leave {topic.name}")
 
 
 def test_what_is_certain_is_not_asked_again() -> None:
